@@ -1,0 +1,43 @@
+# The gateway's commands. `make help` lists them.
+PY := .venv/bin/python
+PIP := .venv/bin/pip --disable-pip-version-check -q
+export PIP_REQUIRE_VIRTUALENV = 1
+
+.PHONY: help setup run serve test test-long check format lock
+
+help: ## What can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## Virtual environment in .venv with run-time and test packages
+
+.venv/.ready: requirements.txt requirements-dev.txt
+	@test -x $(PY) || python3 -m venv .venv
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+run: setup ## The demo: gateway, embedded Redis and a small real model; Ctrl-C stops all of it
+	@$(PY) -m examples.demo
+
+serve: setup ## The whole gateway from the current environment, in one command
+	@$(PY) app.py
+
+test: setup ## Every test that fits into a few minutes
+	@$(PY) -m pytest -n 4 -m "not long"
+
+test-long: setup ## Soak, fault and repetition suites
+	@$(PY) -m pytest -n 2 -m long
+
+check: setup ## Format, lint, types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+format: setup ## Put the code into shape
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock: ## Pin requirements.in and requirements-dev.in anew
+	@$(PIP) install pip-tools
+	@.venv/bin/pip-compile -q -U --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt requirements.in
+	@.venv/bin/pip-compile -q -U --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements-dev.txt requirements-dev.in

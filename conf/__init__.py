@@ -1,0 +1,1 @@
+"""What an operator can change: the environment's variables, the model catalogue, the log's shape."""

@@ -1,0 +1,157 @@
+"""Every setting of the gateway, read once from the environment; nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dotenv import dotenv_values
+
+from conf.variables import (
+    Variable,
+    boolean,
+    choice,
+    duration,
+    hex_key,
+    many,
+    origin,
+    path,
+    secret_of,
+    size,
+    text,
+    url,
+    variable,
+    whole,
+)
+
+EXIT_CODE = 78  # EX_CONFIG of sysexits.h: what a process manager reads as "do not start me again like this"
+HTTP, REDIS = url("http", "https"), url("redis", "rediss", "unix")
+SOURCES = ("ORACLE_API_URL", "NODE_URLS", "PETALS_API_URL")
+
+
+class InvalidSettings(Exception):
+    """The environment can't be used; `problems` names each variable, what is wrong, and an example."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """
+    The gateway's configuration. Durations are whole seconds, sizes are bytes.
+
+    A URL of a node source that is not set is None and that source is off: its usual address stands in
+    `.env.example`, since probing a port that nobody named would only fill the log.
+    """
+
+    host: str = variable("HOST", text, "0.0.0.0", example="127.0.0.1")
+    port: int = variable("PORT", whole(1, 65535), "3200")
+    workers: int = variable("WEB_CONCURRENCY", whole(1, 256), "2")
+    data_dir: Path = variable("PLUMISE_DATA_DIR", path, "data")
+    redis_url: str | None = variable("REDIS_URL", REDIS, example="redis://localhost:6379/0", secret=True)
+    log_level: str = variable("LOG_LEVEL", choice("debug", "info", "warning", "error"), "info")
+    log_format: str = variable("LOG_FORMAT", choice("text", "json"), "text")
+
+    jwt_secret: str = variable(
+        "JWT_SECRET",
+        secret_of(32),
+        example="the output of: openssl rand -hex 32",
+        secret=True,
+        required=True,
+    )
+    jwt_secret_previous: str | None = variable(
+        "JWT_SECRET_PREVIOUS", secret_of(32), example="the former JWT_SECRET", secret=True
+    )
+    jwt_expiration_s: int = variable("JWT_EXPIRATION", duration, "24h")
+    openai_compat_api_key: str | None = variable(
+        "OPENAI_COMPAT_API_KEY", secret_of(16), example="the output of: openssl rand -hex 24", secret=True
+    )
+
+    chain_rpc_url: str = variable("CHAIN_RPC_URL", HTTP, "http://localhost:26902", secret=True)
+    chain_ws_url: str = variable("CHAIN_WS_URL", url("ws", "wss"), "ws://localhost:26912", secret=True)
+    chain_id: int = variable("CHAIN_ID", whole(1), "41956")
+    private_key: str | None = variable("PRIVATE_KEY", hex_key, example="0x and 64 hex digits", secret=True)
+    gateway_private_key: str | None = variable(
+        "GATEWAY_PRIVATE_KEY", hex_key, example="0x and 64 hex digits", secret=True
+    )
+
+    oracle_api_url: str | None = variable("ORACLE_API_URL", HTTP, example="http://localhost:15481")
+    oracle_api_key: str | None = variable("ORACLE_API_KEY", text, example="a shared key", secret=True)
+    node_urls: tuple[str, ...] = variable(
+        "NODE_URLS", many(HTTP), example="http://10.0.0.5:31331,http://10.0.0.6:31331"
+    )
+    petals_api_url: str | None = variable("PETALS_API_URL", HTTP, example="http://localhost:31330")
+    node_api_secret: str | None = variable("NODE_API_SECRET", text, example="the nodes' API_SECRET", secret=True)
+    allow_private_nodes: bool = variable("ALLOW_PRIVATE_NODES", boolean, "false")
+    models_file: Path | None = variable("MODELS_FILE", path, example="/etc/plumise/models.toml")
+
+    node_connect_timeout_s: int = variable("NODE_CONNECT_TIMEOUT", duration, "3s")
+    node_first_token_timeout_s: int = variable("NODE_FIRST_TOKEN_TIMEOUT", duration, "60s")
+    node_token_timeout_s: int = variable("NODE_TOKEN_TIMEOUT", duration, "30s")
+    node_total_timeout_s: int = variable("NODE_TOTAL_TIMEOUT", duration, "300s")
+    node_probe_interval_s: int = variable("NODE_PROBE_INTERVAL", duration, "10s")
+
+    free_tier_limit: int = variable("FREE_TIER_LIMIT", whole(1, 100_000), "10")
+    free_tier_window_s: int = variable("FREE_TIER_WINDOW", duration, "1h")
+    free_tier_max_tokens: int = variable("FREE_TIER_MAX_TOKENS", whole(1, 4096), "2048")
+    pro_tier_max_tokens: int = variable("PRO_TIER_MAX_TOKENS", whole(1, 4096), "4096")
+
+    cors_origins: tuple[str, ...] = variable("CORS_ORIGINS", many(origin), "http://localhost:3000")
+    proxies_count: int = variable("PROXIES_COUNT", whole(0, 10), "0")
+    max_body_bytes: int = variable("MAX_BODY_SIZE", size, "1MiB")
+    stream_heartbeat_s: int = variable("STREAM_HEARTBEAT", duration, "15s")
+    shutdown_timeout_s: int = variable("SHUTDOWN_TIMEOUT", duration, "20s")
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process: `.env` in the working folder, overridden by the environment."""
+        return cls.from_env({**dotenv_values(".env", interpolate=False), **os.environ})
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str | None]) -> Self:
+        """
+        Reads all variables; an empty value counts as not set.
+
+        Raises InvalidSettings with every problem at once.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for attribute, about in variables():
+            given = (environ.get(about.name) or "").strip()
+            try:
+                values[attribute] = _value(about, given)
+            except ValueError as problem:
+                problems.append(f"{about.name}: {problem}. Example: {about.name}={about.example}")
+        if not any((environ.get(name) or "").strip() for name in SOURCES):
+            problems.append(
+                f"{', '.join(SOURCES)}: none of them is set, so there is no way to find a node."
+                " Example: NODE_URLS=http://localhost:31331"
+            )
+        if problems:
+            raise InvalidSettings(problems)
+        values["gateway_private_key"] = values["gateway_private_key"] or values["private_key"]
+        return cls(**values)
+
+
+def variables() -> list[tuple[str, Variable]]:
+    """Each attribute of Settings with the variable that it is read from, in order."""
+    return [(item.name, item.metadata["variable"]) for item in fields(Settings)]
+
+
+def publish_redis_url(redis_url: str) -> None:
+    """Hands the address of the embedded Redis to the processes that are spawned from here on."""
+    os.environ["REDIS_URL"] = redis_url
+
+
+def _value(about: Variable, given: str) -> Any:
+    raw = given or about.default
+    if raw is not None:
+        return about.parse(raw)
+    if about.required:
+        raise ValueError("is not set")
+    return () if about.name == "NODE_URLS" else None

@@ -1,0 +1,36 @@
+"""What the gate gives to those whom it lets through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.auth.caller import Caller
+from core.catalog import Model, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The state of a rolling window right after a request was counted (or refused)."""
+
+    limit: int  # requests a window
+    used: int
+    window_s: int
+    reset_at_ms: int  # unix ms at which the oldest counted request leaves the window
+    reset_after_s: int  # the same as whole seconds from now, rounded up: no clock of the client is involved
+
+    @property
+    def remaining(self) -> int:
+        """How many more requests the window holds."""
+        return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A request that may be served: who, what, how much. Handlers only format it."""
+
+    request_id: str  # "req_<unix ms>_<16 hex>"
+    caller: Caller
+    tier: Tier
+    model: Model
+    max_tokens: int
+    quota: Quota | None  # None when nothing is counted (Pro)

@@ -1,0 +1,1 @@
+"""Who is asking: wallet sign-in and the tokens that it yields."""

@@ -1,0 +1,78 @@
+"""The models that users may ask for, as the catalogue file says."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from core.errors import UnknownModel
+
+
+class Tier(StrEnum):
+    """What a user has paid for, and who may use a model."""
+
+    FREE = "free"
+    PRO = "pro"
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of the catalogue; lengths are in tokens."""
+
+    id: str
+    name: str
+    description: str
+    tier: Tier
+    max_tokens: int
+    context_length: int
+    default_max_tokens: int = 512
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What nodes may call it."""
+        return (self.id, *self.aliases)
+
+
+class InvalidCatalog(Exception):
+    """The catalogue file can't be read, or does not follow its form."""
+
+
+class Catalog:
+    """The models in the order of the file."""
+
+    def __init__(self, models: list[Model]) -> None:
+        self._models = {model.id: model for model in models}
+        self._by_name = {name.casefold(): model for model in models for name in model.names}
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Reads a TOML catalogue. Raises InvalidCatalog with the file's name and what is wrong."""
+        try:
+            listed = tomllib.loads(path.read_text("utf-8")).get("models", [])
+            models = msgspec.convert(listed, list[Model])
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as problem:
+            raise InvalidCatalog(f"{path}: {problem}") from problem
+        if not models:
+            raise InvalidCatalog(f"{path}: it has no [[models]] table")
+        if len({name.casefold() for model in models for name in model.names}) < sum(len(m.names) for m in models):
+            raise InvalidCatalog(f"{path}: two models share an id or alias")
+        return cls(models)
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    def require(self, model_id: str) -> Model:
+        """The model with exactly this id. Raises UnknownModel."""
+        try:
+            return self._models[model_id]
+        except KeyError:
+            raise UnknownModel(model_id) from None
+
+    def named(self, name: str) -> Model | None:
+        """The model that a node or a path means by a name, in any letter case; None for a stranger."""
+        return self._by_name.get(name.casefold())

@@ -1,0 +1,168 @@
+"""
+Every error that a client may be told of.
+
+    GatewayError                     status, code and message; never a stack trace
+    ├── InvalidRequest          400  one or several complaints about the body
+    │   ├── UnknownModel        400  (404 on the OpenAI doors)
+    │   ├── ProModel            400  (403 on the OpenAI doors)
+    │   └── TooManyTokens       400
+    ├── Unauthenticated         401  no token, or one that can't be trusted
+    │   └── SignInRefused       401  nonce or signature
+    ├── RateLimited             429  carries the quota
+    ├── NodeRefused             400  the node refuses what was asked: the request's fault
+    └── Unavailable             503  try again later; carries Retry-After
+        ├── StoreUnavailable    503  Redis is away
+        ├── ShuttingDown        503
+        ├── NoNodes             503  no healthy node serves the model
+        └── NodesFailed         503  every attempt failed, or the deadline passed (504 on the OpenAI doors)
+
+`status` is the one of the former service's shape, `openai_status` the one of the OpenAI shape where it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class GatewayError(Exception):
+    """An answer that is not 2xx. `message` is one text, or a list of them when a body has several faults."""
+
+    status = 500
+    openai_status: int | None = None
+    code: str | None = None  # OpenAI's machine-readable code
+    reason: str | None = None  # the former service's `error` field; None leaves it out
+
+    def __init__(
+        self,
+        message: str | list[str],
+        *,
+        param: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.details = details
+        self.headers = dict(headers or {})
+
+    @property
+    def text(self) -> str:
+        """The message as one line."""
+        return self.message if isinstance(self.message, str) else "; ".join(self.message)
+
+
+class InvalidRequest(GatewayError):
+    """The body, a parameter or the path can't be used as it is."""
+
+    status = 400
+    reason = "Bad Request"
+
+
+class UnknownModel(InvalidRequest):
+    """The catalogue has no such model."""
+
+    openai_status = 404
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model {model} not found", param="model")
+
+
+class ProModel(InvalidRequest):
+    """The model is for Pro users."""
+
+    openai_status = 403
+    code = "model_requires_pro"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"Model {model} requires Pro tier", param="model")
+
+
+class TooManyTokens(InvalidRequest):
+    """`max_tokens` is over what the tier or the model allows."""
+
+    code = "max_tokens_exceeded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="max_tokens")
+
+
+class NodeRefused(InvalidRequest):
+    """A node answered 4xx: another node would say the same, so it is passed on once."""
+
+    code = "node_refused"
+
+
+class Unauthenticated(GatewayError):
+    """The caller is not known. The former service's shape has no `error` field here."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str = "Unauthorized") -> None:
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})
+
+
+class SignInRefused(GatewayError):
+    """The nonce is gone or the signature is not the address's own."""
+
+    status = 401
+    reason = "Unauthorized"
+    code = "invalid_signature"
+
+
+class RateLimited(GatewayError):
+    """The Free quota is used up; `details` and headers say until when."""
+
+    status = 429
+    reason = "Too Many Requests"
+    code = "rate_limit_exceeded"
+
+
+class Unavailable(GatewayError):
+    """Nothing is wrong with the request; later it will do."""
+
+    status = 503
+    reason = "Service Unavailable"
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+
+
+class StoreUnavailable(Unavailable):
+    """Redis does not answer: nobody is served unlimited because of it."""
+
+    code = "store_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway's store is not available. Please try again later.")
+
+
+class ShuttingDown(Unavailable):
+    """This worker is about to end; another one will answer."""
+
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is restarting. Please try again.")
+
+
+class NoNodes(Unavailable):
+    """No node that serves the model is healthy."""
+
+    code = "no_nodes"
+
+    def __init__(self, message: str = "No inference nodes available. Please try again later.") -> None:
+        super().__init__(message, retry_after_s=5)
+
+
+class NodesFailed(Unavailable):
+    """All attempts failed, or an answer broke off after its first token."""
+
+    code = "nodes_failed"
+
+    def __init__(self, message: str = "All inference nodes failed. Please try again later.") -> None:
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""The nodes: where they come from, how they are, which one is next."""

@@ -1,0 +1,38 @@
+"""A node of the network, and how it is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class NodeKind(StrEnum):
+    """Which protocol a node speaks; told from its own answers, never configured."""
+
+    PETALS = "petals"  # POST /api/v1/generate, one JSON answer whatever `stream` says
+    AGENT = "agent"  # plumise-agent: the same path, SSE of {"token"} when asked to stream
+    OPENAI = "openai"  # llama-server and its kin: POST /v1/chat/completions and /v1/completions
+
+
+class Node(msgspec.Struct, frozen=True):
+    """
+    One node as the last probes saw it; the whole list is shared by all processes as JSON.
+
+    `models` maps the catalogue's ids that the node serves to the node's own names for them.
+    """
+
+    url: str  # http(s)://host:port, no trailing slash
+    address: str = ""  # the owner's lower-case wallet; "" when it is not known
+    kind: NodeKind | None = None  # None until the first good probe
+    models: dict[str, str] = {}
+    online: bool = False
+    failures: int = 0  # failed probes in a row
+    successes: int = 0  # good probes in a row
+    last_check: float = 0.0  # unix seconds; 0 when it was never probed
+    latency_ms: float = 0.0  # of the last good probe
+    problem: str = ""  # why it is offline, in a few words
+
+    def serves(self, model_id: str) -> bool:
+        """Whether a request for this model may go here, health of this moment apart."""
+        return self.online and model_id in self.models

@@ -1,0 +1,52 @@
+"""
+Every Redis key of the gateway, with its type and its life.
+
+All carry the one hash tag {plumise}: a Redis Cluster keeps them in one slot, so that each script may touch
+several of them at once.
+
+| key | type | life | what |
+|---|---|---|---|
+| {plumise}:nonces:<address> | hash nonce → "issued_ms\\|expires_ms\\|origin" | 10 min | open challenges |
+| {plumise}:revoked:<jti> | string "1" | until the token's exp | tokens that were logged out |
+| {plumise}:quota:<address> | zset request id → admitted ms | the window | the Free requests of the last window |
+| {plumise}:open | zset "address request id" → lease end ms | – | admitted, nothing delivered yet |
+| {plumise}:usage:<request id> | string | 1 day | this answer is already counted (commits are idempotent) |
+| {plumise}:totals | hash | – | answers and tokens served, by the whole fleet, since ever |
+| {plumise}:totals:<node> | hash | – | the same of one node, by its URL |
+| {plumise}:nodes | string, JSON list | 5 min | the last snapshot of the nodes and their health |
+| {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
+"""
+
+from __future__ import annotations
+
+PREFIX = "{plumise}"
+
+OPEN_REQUESTS = f"{PREFIX}:open"
+TOTALS = f"{PREFIX}:totals"
+NODES = f"{PREFIX}:nodes"
+BACKGROUND = f"{PREFIX}:background"
+
+
+def nonces(address: str) -> str:
+    """Open sign-in challenges of a lower-case address."""
+    return f"{PREFIX}:nonces:{address}"
+
+
+def revoked(token_id: str) -> str:
+    """Whether the token with this jti was logged out."""
+    return f"{PREFIX}:revoked:{token_id}"
+
+
+def quota(address: str) -> str:
+    """The Free requests of a lower-case address."""
+    return f"{PREFIX}:quota:{address}"
+
+
+def usage(request_id: str) -> str:
+    """The mark that this answer is counted."""
+    return f"{PREFIX}:usage:{request_id}"
+
+
+def node_totals(url: str) -> str:
+    """What a node served."""
+    return f"{TOTALS}:{url}"
