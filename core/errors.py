@@ -10,6 +10,7 @@ Every error that a client may be told of.
     │   └── SignInRefused       401  nonce or signature
     ├── RateLimited             429  carries the quota
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
+    ├── UnknownResource         404  what the path names is not there
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
         ├── ShuttingDown        503
@@ -111,6 +112,14 @@ class SignInRefused(GatewayError):
     status = 401
     reason = "Unauthorized"
     code = "invalid_signature"
+
+
+class UnknownResource(GatewayError):
+    """What the path names is not there."""
+
+    status = 404
+    reason = "Not Found"
+    code = "not_found"
 
 
 class RateLimited(GatewayError):

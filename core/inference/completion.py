@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
-STOP, LENGTH = "stop", "length"
+from core.access.grant import Grant
+
+FinishReason = Literal["stop", "length"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -21,9 +24,8 @@ class Usage(msgspec.Struct, frozen=True):
 class Completion:
     """A finished answer. `text` is empty for a stream: its pieces have left already."""
 
-    request_id: str
+    grant: Grant
     created: int  # unix seconds
-    model: str
     text: str
-    finish_reason: str  # STOP or LENGTH
+    finish_reason: FinishReason
     usage: Usage

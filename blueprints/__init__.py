@@ -1,0 +1,38 @@
+"""The doors for clients: each parses, makes one service call, and formats; this file is their table of contents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sanic import Sanic
+
+from blueprints import auth, docs, health, inference, models, nodes, openai
+from blueprints.errors import register_errors
+from blueprints.guards import authenticate
+from blueprints.middleware import register_middleware
+from conf.settings import Settings
+from core.auth.caller import Caller
+from core.bootstrap import Services
+
+BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp)
+
+
+def register(app: Sanic[Any, Any], settings: Settings) -> None:
+    """Attaches routes, errors and middleware."""
+    for blueprint in BLUEPRINTS:
+        app.blueprint(blueprint)
+    register_errors(app)
+    register_middleware(app, settings.cors_origins)
+
+
+def register_services(app: Sanic[Any, Any], services: Services) -> None:
+    """
+    Lets handlers name the services that they want by type.
+
+    A `Caller` among a handler's arguments means that the caller must be known: he is, or 401 is answered before
+    the body is read.
+    """
+    app.ctx.services = services
+    app.ext.add_dependency(Caller, authenticate)
+    for service in services.injectable():
+        app.ext.dependency(service)

@@ -1,0 +1,88 @@
+"""The inference doors of the former service, in its shapes: POST answers 201, the stream is plain text events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import raw
+
+from blueprints.frames import NativeFrames
+from blueprints.routing import READ
+from blueprints.shapes import native
+from blueprints.streaming import event_stream, send_answer
+from conf.settings import Settings
+from core.access.rate_limit import quota_headers
+from core.auth.caller import Caller
+from core.body import decode_object
+from core.inference import native_body
+from core.inference.requests import InferenceRequest
+from core.inference.service import InferenceService
+
+bp = Blueprint("inference", url_prefix="/api/v1/inference")
+JSON = "application/json; charset=utf-8"
+NUMBERS = ("max_tokens", "temperature", "top_p")
+
+
+@bp.post("/", name="complete")
+@bp.post("/chat", name="chat")
+async def complete(request: Request[Any, Any], caller: Caller, inference: InferenceService) -> HTTPResponse:
+    """Both routes take a prompt, messages, or both."""
+    asked = native_body.parse(_fields(request))
+    completion = await inference.complete(caller, asked)
+    shaped = native(completion, with_text=asked.prompt is not None, with_message=asked.messages is not None)
+    return raw(msgspec.json.encode(shaped), 201, quota_headers(completion.grant.quota), JSON)
+
+
+@bp.route("/stream", methods=READ, name="stream")
+async def stream_get(
+    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+) -> None:
+    """Asked by query parameters, or by a body as the former service wanted it."""
+    fields = _fields(request) or _query_fields(request.args)
+    await _stream(request, caller, inference, settings, native_body.parse(fields), status=200)
+
+
+@bp.post("/stream", name="stream_post")
+async def stream_post(
+    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+) -> None:
+    """Asked by a body."""
+    await _stream(request, caller, inference, settings, native_body.parse(_fields(request)), status=201)
+
+
+async def _stream(
+    request: Request[Any, Any],
+    caller: Caller,
+    inference: InferenceService,
+    settings: Settings,
+    asked: InferenceRequest,
+    *,
+    status: int,
+) -> None:
+    async with inference.stream(caller, asked) as stream:
+        headers = quota_headers(stream.grant.quota)
+        async with event_stream(request, status, headers, settings.stream_heartbeat_s) as events:
+            await send_answer(events, stream, NativeFrames())
+
+
+def _fields(request: Request[Any, Any]) -> dict[str, Any]:
+    return decode_object(request.body, request.headers.get("content-type", ""))
+
+
+def _query_fields(args: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Query parameters with numbers as numbers; what is no number stays text and is complained about."""
+    fields: dict[str, Any] = {name: values[0] for name, values in args.items()}
+    for name in NUMBERS:
+        if name in fields:
+            fields[name] = _number(fields[name])
+    return fields
+
+
+def _number(value: str) -> Any:
+    try:
+        return msgspec.json.decode(value, type=int | float)
+    except msgspec.DecodeError:
+        return value

@@ -1,0 +1,90 @@
+"""What every request and answer passes: an id, CORS, protective headers, and the closed door while draining."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import uuid4
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.response import BaseHTTPResponse, empty
+
+from blueprints.errors import answer
+from core.draining import Drain
+from core.errors import ShuttingDown
+
+METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE"
+EXPOSED = (
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy,"
+    " X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests"
+)
+# A client's own id goes into logs and headers, so it may only be a plain word.
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+PROTECTION = {
+    "Content-Security-Policy": (
+        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';"
+        "img-src 'self' data:;object-src 'none';script-src 'self';script-src-attr 'none';"
+        "style-src 'self' https: 'unsafe-inline'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Origin-Agent-Cluster": "?1",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",
+    "X-Download-Options": "noopen",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Permitted-Cross-Domain-Policies": "none",
+    "X-XSS-Protection": "0",
+    "Vary": "Origin",
+    "Access-Control-Allow-Credentials": "true",
+}
+
+
+def register_middleware(app: Sanic[Any, Any], cors_origins: tuple[str, ...]) -> None:
+    """Attaches all of it."""
+    allowed = frozenset(cors_origins)
+
+    async def before(request: Request[Any, Any]) -> HTTPResponse | None:
+        if request.method == "OPTIONS":
+            return empty(204)
+        if _drain(app).draining and request.path not in ("/health", "/ready"):
+            return answer(request, ShuttingDown())
+        return None
+
+    async def after(request: Request[Any, Any], response: BaseHTTPResponse) -> None:
+        headers = response.headers
+        headers.extend(PROTECTION)
+        headers["X-Request-Id"] = request_id(request)
+        if request.method == "OPTIONS":
+            _add_preflight(request, response)
+        if (origin := request.headers.get("origin")) in allowed:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = EXPOSED
+        if _drain(app).draining:
+            headers["Connection"] = "close"
+
+    app.register_middleware(before, "request")
+    app.register_middleware(after, "response")
+
+
+def request_id(request: Request[Any, Any]) -> str:
+    """The client's X-Request-Id if it is a plain word, else one of ours; the same all through a request."""
+    known: str | None = getattr(request.ctx, "request_id", None)
+    if known is None:
+        given = request.headers.get("x-request-id", "")
+        known = request.ctx.request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+    return known
+
+
+def _add_preflight(request: Request[Any, Any], response: BaseHTTPResponse) -> None:
+    response.headers["Access-Control-Allow-Methods"] = METHODS
+    if asked := request.headers.get("access-control-request-headers"):
+        response.headers["Access-Control-Allow-Headers"] = asked
+        response.headers["Vary"] = "Origin, Access-Control-Request-Headers"
+
+
+def _drain(app: Sanic[Any, Any]) -> Drain:
+    drain: Drain = app.ctx.services.drain
+    return drain

@@ -1,0 +1,50 @@
+"""The nodes that serve right now, and what one of them has served."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import json
+
+from blueprints.routing import READ
+from core.billing.ledger import Ledger
+from core.nodes.node import Node
+from core.nodes.registry import NodeRegistry
+
+bp = Blueprint("nodes", url_prefix="/api/v1/nodes")
+
+
+@bp.route("/", methods=READ)
+async def list_nodes(_: Request[Any, Any], nodes: NodeRegistry) -> HTTPResponse:
+    """Online nodes only, as ever."""
+    online = [_shape(node) for node in nodes.nodes() if node.online]
+    return json({"total": len(online), "nodes": online})
+
+
+@bp.route("/<address:str>/stats", methods=READ)
+async def node_stats(_: Request[Any, Any], address: str, nodes: NodeRegistry, ledger: Ledger) -> HTTPResponse:
+    """An unknown address is an answer here, not an error."""
+    node = nodes.node_at(unquote(address).lower())
+    if node is None:
+        return json({"found": False, "message": "Node not found or not registered"})
+    served = await ledger.node_totals(node.url)
+    return json({"found": True, "node": _shape(node) | {"consecutiveFailures": node.failures}, "served": served})
+
+
+def iso(seconds: float) -> str:
+    """A moment as the former service wrote it: ISO 8601, milliseconds, Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _shape(node: Node) -> dict[str, Any]:
+    return {
+        "url": node.url,
+        "address": node.address,
+        "status": "online" if node.online else "offline",
+        "lastHealthCheck": iso(node.last_check),
+        "kind": node.kind,
+        "models": list(node.models),
+    }

@@ -1,0 +1,89 @@
+"""The OpenAI doors: any OpenAI SDK with the wallet's token, or the operator's key, as API key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.response import json, raw
+
+from blueprints import shapes
+from blueprints.frames import OpenAIFrames
+from blueprints.routing import READ
+from blueprints.streaming import event_stream, send_answer
+from conf.settings import Settings
+from core.access.rate_limit import quota_headers
+from core.auth.caller import Caller
+from core.catalog import Catalog, Model
+from core.errors import UnknownModel
+from core.inference.completion import Completion
+from core.inference.openai_body import OpenAIRequest, parse_chat, parse_completion
+from core.inference.service import InferenceService
+
+bp = Blueprint("openai", url_prefix="/v1")
+JSON = "application/json"
+CREATED = 1_770_768_000  # 2026-02-11, when the network's catalogue was first published
+
+
+@bp.post("/chat/completions")
+async def chat_completions(
+    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+) -> HTTPResponse | None:
+    """https://platform.openai.com/docs/api-reference/chat/create"""
+    asked = parse_chat(request.body)
+    if asked.stream:
+        return await _stream(request, caller, inference, settings, asked, chat=True)
+    return _whole(await inference.complete(caller, asked.inference), shapes.chat)
+
+
+@bp.post("/completions")
+async def completions(
+    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+) -> HTTPResponse | None:
+    """https://platform.openai.com/docs/api-reference/completions/create"""
+    asked = parse_completion(request.body)
+    if asked.stream:
+        return await _stream(request, caller, inference, settings, asked, chat=False)
+    return _whole(await inference.complete(caller, asked.inference), shapes.text)
+
+
+@bp.route("/models", methods=READ)
+async def list_models(_: Request[Any, Any], caller: Caller, catalog: Catalog) -> HTTPResponse:
+    """https://platform.openai.com/docs/api-reference/models/list"""
+    return json({"object": "list", "data": [_model(model) for model in catalog]})
+
+
+@bp.route("/models/<model_id:path>", methods=READ)
+async def retrieve_model(_: Request[Any, Any], model_id: str, caller: Caller, catalog: Catalog) -> HTTPResponse:
+    """https://platform.openai.com/docs/api-reference/models/retrieve"""
+    name = unquote(model_id)
+    model = catalog.named(name)
+    if model is None:
+        raise UnknownModel(name)
+    return json(_model(model))
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": CREATED, "owned_by": "plumise"}
+
+
+def _whole(completion: Completion, shape: Callable[[Completion], msgspec.Struct]) -> HTTPResponse:
+    return raw(msgspec.json.encode(shape(completion)), 200, quota_headers(completion.grant.quota), JSON)
+
+
+async def _stream(
+    request: Request[Any, Any],
+    caller: Caller,
+    inference: InferenceService,
+    settings: Settings,
+    asked: OpenAIRequest,
+    *,
+    chat: bool,
+) -> None:
+    async with inference.stream(caller, asked.inference) as stream:
+        headers = quota_headers(stream.grant.quota)
+        async with event_stream(request, 200, headers, settings.stream_heartbeat_s) as events:
+            await send_answer(events, stream, OpenAIFrames(stream, chat=chat, include_usage=asked.include_usage))

@@ -1,0 +1,75 @@
+"""Sends an answer as server-sent events: heartbeats while the node thinks, one end or one error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sanic import Request
+
+from blueprints.frames import HEARTBEAT, Frames
+from core.errors import GatewayError
+from core.inference.streaming import CompletionStream
+
+STREAM_HEADERS = {
+    "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
+    "Pragma": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+WRITE_TIMEOUT_S = 30  # a client that takes nothing for so long is cut off
+
+
+class EventStream:
+    """An open response that frames are written to."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+
+    async def send(self, frame: bytes) -> None:
+        """Writes, and waits while the client is slow. Raises TimeoutError when it takes nothing."""
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await self._response.send(frame)
+        self._sent_at = self._loop.time()
+
+    async def beat(self, every_s: float) -> None:
+        """Keeps the connection alive through proxies whenever nothing was sent for `every_s`."""
+        while True:
+            idle_s = self._loop.time() - self._sent_at
+            if idle_s >= every_s:
+                await self.send(HEARTBEAT)
+            await asyncio.sleep(max(every_s - idle_s, 0.05))
+
+
+@asynccontextmanager
+async def event_stream(
+    request: Request[Any, Any], status: int, headers: Mapping[str, str], heartbeat_s: float
+) -> AsyncIterator[EventStream]:
+    """Answers with the status and an event stream; the body ends with the context."""
+    response = await request.respond(
+        status=status, headers={**STREAM_HEADERS, **headers}, content_type="text/event-stream"
+    )
+    events = EventStream(response)
+    heart = asyncio.create_task(events.beat(heartbeat_s))
+    try:
+        yield events
+    finally:
+        heart.cancel()
+        await asyncio.gather(heart, return_exceptions=True)
+    await response.eof()
+
+
+async def send_answer(events: EventStream, stream: CompletionStream, frames: Frames) -> None:
+    """Everything of an answer, or what there was of it and an error."""
+    if start := frames.start():
+        await events.send(start)
+    try:
+        async for pieces in stream:
+            await events.send(frames.pieces(pieces))
+    except GatewayError as error:
+        await events.send(frames.error(error))
+    else:
+        await events.send(frames.end(stream.completion))

@@ -1,0 +1,149 @@
+"""Who gets what: opens the outside world, builds the services over it, closes all of it in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.settings import Settings
+from core.access.admission import Admission, Limits
+from core.access.tiers import FreeForAll, TierResolver
+from core.auth.keys import OperatorKey
+from core.auth.nonces import Nonces
+from core.auth.sign_in import SignIn
+from core.auth.tokens import TokenService
+from core.billing.ledger import Ledger
+from core.billing.reaper import Reaper
+from core.catalog import Catalog
+from core.clock import SystemClock
+from core.draining import Drain
+from core.inference.service import InferenceService
+from core.nodes.probe import NodeProber
+from core.nodes.registry import NodeRegistry
+from core.nodes.router import NodeRouter
+from core.nodes.sources import static_nodes
+from core.nodes.transport.connection import Timeouts, open_upstream
+from core.readiness import Readiness
+from core.store import Store, open_store
+
+DEFAULT_MODELS = Path(__file__).parent.parent / "conf" / "models.toml"
+LEASE_MARGIN_S = 60  # a request that is this long overdue has lost its worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a web worker serves with."""
+
+    settings: Settings
+    catalog: Catalog
+    tokens: TokenService
+    sign_in: SignIn
+    operator_key: OperatorKey
+    tiers: TierResolver
+    inference: InferenceService
+    ledger: Ledger
+    nodes: NodeRegistry
+    readiness: Readiness
+    drain: Drain
+
+    def injectable(self) -> list[object]:
+        """The services that handlers may ask for by type."""
+        return [
+            self.settings,
+            self.catalog,
+            self.tokens,
+            self.sign_in,
+            self.inference,
+            self.ledger,
+            self.nodes,
+            self.readiness,
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundServices:
+    """What the background worker works with."""
+
+    store: Store
+    prober: NodeProber
+    reaper: Reaper
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, tiers: TierResolver | None = None) -> AsyncIterator[Services]:
+    """The services of one web worker. `tiers` replaces where tiers come from."""
+    clock, catalog, drain = SystemClock(), read_catalog(settings), Drain(settings.shutdown_timeout_s)
+    tiers = tiers or FreeForAll()
+    async with (
+        open_store(required_redis_url(settings)) as store,
+        open_upstream(_timeouts(settings), secret=settings.node_api_secret) as upstream,
+        NodeRegistry(store) as nodes,
+    ):
+        tokens = TokenService(
+            settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_expiration_s, clock, store
+        )
+        sign_in = SignIn(Nonces(store), tokens, clock, settings.chain_id, settings.cors_origins)
+        admission = Admission(store, tiers, catalog, _limits(settings), _lease_s(settings), clock)
+        ledger = Ledger(store)
+        router = NodeRouter(nodes, upstream)
+        yield Services(
+            settings=settings,
+            catalog=catalog,
+            tokens=tokens,
+            sign_in=sign_in,
+            operator_key=OperatorKey(settings.openai_compat_api_key),
+            tiers=tiers,
+            inference=InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s),
+            ledger=ledger,
+            nodes=nodes,
+            readiness=Readiness(store, nodes, drain, clock),
+            drain=drain,
+        )
+
+
+@asynccontextmanager
+async def open_background_services(settings: Settings) -> AsyncIterator[BackgroundServices]:
+    """The services of the background worker."""
+    catalog = read_catalog(settings)
+    nodes = static_nodes(settings.node_urls, settings.petals_api_url)
+    async with (
+        open_store(required_redis_url(settings)) as store,
+        NodeProber(store, catalog, nodes, SystemClock()) as prober,
+    ):
+        yield BackgroundServices(store=store, prober=prober, reaper=Reaper(store))
+
+
+def read_catalog(settings: Settings) -> Catalog:
+    """The catalogue that the settings name. Raises InvalidCatalog."""
+    return Catalog.from_file(settings.models_file or DEFAULT_MODELS)
+
+
+def required_redis_url(settings: Settings) -> str:
+    """Where Redis is; a process that was started by hand without REDIS_URL has none."""
+    if settings.redis_url is None:
+        raise RuntimeError("REDIS_URL is not set and this process does not embed a Redis")
+    return settings.redis_url
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        free_requests=settings.free_tier_limit,
+        window_s=settings.free_tier_window_s,
+        free_max_tokens=settings.free_tier_max_tokens,
+        pro_max_tokens=settings.pro_tier_max_tokens,
+    )
+
+
+def _lease_s(settings: Settings) -> int:
+    return settings.node_total_timeout_s + LEASE_MARGIN_S
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        connect_s=settings.node_connect_timeout_s,
+        first_token_s=settings.node_first_token_timeout_s,
+        token_s=settings.node_token_timeout_s,
+        total_s=settings.node_total_timeout_s,
+    )

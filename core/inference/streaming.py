@@ -1,0 +1,101 @@
+"""One answer on its way: pieces of text from a node, measured as they pass, settled at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from core.access.grant import Grant
+from core.clock import Clock
+from core.errors import GatewayError
+from core.inference.completion import Completion
+from core.inference.tally import Tally
+from core.metrics.meter import Meter
+from core.nodes.router import NodeStream
+
+
+class CompletionStream:
+    """
+    An async iterator of lists of text pieces; a piece is one token event of the node.
+
+    When it is exhausted the answer is already counted and `completion` is set. A failure comes out as NodesFailed,
+    once; what was delivered until then is counted.
+    """
+
+    def __init__(self, grant: Grant, source: NodeStream, tally: Tally, meter: Meter, clock: Clock) -> None:
+        self.grant = grant
+        self.created = int(clock.now())
+        self._completion: Completion | None = None
+        self._source = source
+        self._tally = tally
+        self._meter = meter
+        self._first: asyncio.Task[list[str]] | None = None
+        self._started = self._over = False
+
+    @property
+    def completion(self) -> Completion:
+        """How it ended; there only after the last piece."""
+        assert self._completion is not None, "the stream has not ended"
+        return self._completion
+
+    async def wait_for_text(self, patience_s: float) -> None:
+        """Returns when the first text is there or time is up. Raises what kept the text from coming."""
+        self._first = asyncio.ensure_future(self._read())
+        await asyncio.wait({self._first}, timeout=patience_s)
+        if self._first.done() and not self._first.cancelled() and (failure := self._first.exception()) is not None:
+            raise failure
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return await first
+        return await self._read()
+
+    async def aclose(self) -> None:
+        """Ends the node's work and settles; to be called however it ended, more than once is harmless."""
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
+        await self._source.aclose()
+        if self._over:
+            return
+        self._over = True
+        if self._started:
+            await self._commit_delivered()
+        else:
+            await self._tally.keep()
+
+    async def _read(self) -> list[str]:
+        try:
+            pieces = await anext(self._source)
+        except StopAsyncIteration:
+            await self._finish()
+            raise
+        except GatewayError:
+            await self._fail()
+            raise
+        self._meter.add(pieces)
+        if not self._started:
+            self._started = True
+            self._tally.delivered()
+        return pieces
+
+    async def _finish(self) -> None:
+        answer = self._source.answer
+        usage = self._meter.usage(answer.tokens, answer.prompt_tokens)
+        self._completion = Completion(self.grant, self.created, "", answer.finish_reason or "stop", usage)
+        self._over = True
+        await self._tally.commit(usage, answer.node.url)
+
+    async def _fail(self) -> None:
+        self._over = True
+        if self._started:
+            await self._commit_delivered()
+        else:
+            await self._tally.hand_back()
+
+    async def _commit_delivered(self) -> None:
+        await self._tally.commit(self._meter.usage(), self._source.node_url)

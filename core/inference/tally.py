@@ -1,0 +1,57 @@
+"""The bookkeeping of one granted request: it ends counted, or handed back, and only once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from core.access.grant import Grant
+from core.billing.ledger import Ledger
+from core.errors import StoreUnavailable
+from core.inference.completion import Usage
+
+log = logging.getLogger(__name__)
+
+
+class Tally:
+    """
+    Tells the ledger how a request ended.
+
+    A Redis that is away by then is logged, not raised: the answer is already there, and a request that was never
+    settled is handed back by the reaper when its lease ends.
+    """
+
+    def __init__(self, ledger: Ledger, grant: Grant) -> None:
+        self._ledger = ledger
+        self._grant = grant
+        self._settled = False
+        self._delivery: asyncio.Task[None] | None = None
+
+    def delivered(self) -> None:
+        """The first text is about to leave: from here on the request can't be handed back. Does not wait."""
+        self._delivery = asyncio.ensure_future(self._tell(self._ledger.delivered(self._grant)))
+
+    async def commit(self, usage: Usage, node_url: str) -> None:
+        """Counts the answer."""
+        await self._settle(self._ledger.commit(self._grant, usage, node_url))
+
+    async def keep(self) -> None:
+        """The caller left before the first text; the nodes have worked, so the request stays counted."""
+        await self._settle(self._ledger.delivered(self._grant))
+
+    async def hand_back(self) -> None:
+        """Nothing left and it was not the caller's doing: the request does not count."""
+        await self._settle(self._ledger.hand_back(self._grant))
+
+    async def _settle(self, act: Awaitable[None]) -> None:
+        if self._delivery is not None:
+            await self._delivery
+        self._settled = True
+        await self._tell(act)
+
+    async def _tell(self, act: Awaitable[None]) -> None:
+        try:
+            await act
+        except StoreUnavailable:
+            log.warning("%s: the store was away when it was settled", self._grant.request_id)

@@ -1,0 +1,57 @@
+"""How many tokens an answer took: the node's figure where it can be true, our own estimate elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from core.inference.completion import Usage
+from core.inference.requests import InferenceRequest
+
+ASCII, LATIN, WIDE = 0.25, 0.5, 1.5  # tokens a character; measured on the tokenizers of the served models' families
+
+
+def estimate(text: str) -> int:
+    """Tokens of a text whose tokenizer is not known: a plain length is wrong six- to eightfold for Korean."""
+    if text.isascii():
+        return math.ceil(len(text) * ASCII)
+    weights = (ASCII if char < "\x80" else LATIN if char < "\u0250" else WIDE for char in text)
+    return math.ceil(sum(weights))
+
+
+def prompt_text(request: InferenceRequest) -> Sequence[str]:
+    """What the model is given to read."""
+    if request.prompt is not None:
+        return (request.prompt,)
+    return [message.content for message in request.messages or ()]
+
+
+class Meter:
+    """Counts one answer while it passes: `pieces` are the node's token events."""
+
+    def __init__(self, request: InferenceRequest, max_tokens: int) -> None:
+        self._request = request
+        self._max_tokens = max_tokens
+        self._pieces = 0
+        self._bytes = 0
+        self._only_piece = ""
+
+    def add(self, pieces: Sequence[str]) -> None:
+        """Takes note of text that is about to leave."""
+        if self._pieces == 0:
+            self._only_piece = pieces[0]
+        self._pieces += len(pieces)
+        self._bytes += sum(map(len, pieces))
+
+    def usage(self, reported: int | None = None, reported_prompt: int | None = None) -> Usage:
+        """
+        The tokens so far.
+
+        A node's own figure counts if the text can have so many tokens: a token is at least a byte. Without one,
+        each event is a token, but a node that sends its whole answer as one event has it estimated.
+        """
+        counted = self._pieces if self._pieces > 1 else estimate(self._only_piece)
+        ceiling = max(4 * self._bytes, self._pieces)  # a character is up to four bytes
+        completion = min(counted if reported is None else reported, ceiling, self._max_tokens)
+        prompt = reported_prompt or sum(map(estimate, prompt_text(self._request)))
+        return Usage(prompt, completion, prompt + completion)

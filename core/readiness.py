@@ -1,0 +1,45 @@
+"""Whether requests can be served now: Redis answers and at least one node is online."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core import redis_keys
+from core.clock import Clock
+from core.draining import Drain
+from core.errors import StoreUnavailable
+from core.nodes.registry import NodeRegistry
+from core.store import Store
+
+
+class Readiness:
+    """Looks at what serving depends on."""
+
+    def __init__(self, store: Store, nodes: NodeRegistry, drain: Drain, clock: Clock) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._drain = drain
+        self._clock = clock
+
+    async def report(self) -> dict[str, Any]:
+        """
+        {"status": "ready" | "unready", "redis", "nodes", "background", "draining"}.
+
+        `background` is the age of the background worker's last heartbeat in seconds, null when there is none: then
+        the health of the nodes grows old, but requests are still served.
+        """
+        redis, background = "ok", None
+        try:
+            heartbeat = await self._store.get(redis_keys.BACKGROUND)
+            background = None if heartbeat is None else max(0, round(self._clock.now() - float(heartbeat)))
+        except StoreUnavailable:
+            redis = "unavailable"
+        online = sum(node.online for node in self._nodes.nodes())
+        ready = redis == "ok" and online > 0 and not self._drain.draining
+        return {
+            "status": "ready" if ready else "unready",
+            "redis": redis,
+            "nodes": online,
+            "background": background,
+            "draining": self._drain.draining,
+        }
