@@ -17,7 +17,7 @@ from core.bootstrap import Services
 BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp)
 
 
-def register(app: Sanic[Any, Any], settings: Settings) -> None:
+def register(app: Sanic, settings: Settings) -> None:
     """Attaches routes, errors and middleware."""
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
@@ -25,7 +25,7 @@ def register(app: Sanic[Any, Any], settings: Settings) -> None:
     register_middleware(app, settings.cors_origins)
 
 
-def register_services(app: Sanic[Any, Any], services: Services) -> None:
+def register_services(app: Sanic, services: Services) -> None:
     """
     Lets handlers name the services that they want by type.
 

@@ -16,7 +16,7 @@ OPENAI_PREFIX = "/v1"
 OPENAI_TYPES = {401: "invalid_request_error", 403: "permission_error", 429: "requests"}
 
 
-def register_errors(app: Sanic[Any, Any]) -> None:
+def register_errors(app: Sanic) -> None:
     """Makes every exception an answer in the door's own shape."""
     app.error_handler.add(GatewayError, _gateway_error)
     app.error_handler.add(SanicException, _sanic_error)
@@ -45,7 +45,7 @@ def native_error(error: GatewayError) -> dict[str, Any]:
     return {"message": error.message, **reason, "statusCode": error.status, **details}
 
 
-def answer(request: Request[Any, Any], error: GatewayError) -> HTTPResponse:
+def answer(request: Request, error: GatewayError) -> HTTPResponse:
     """The error as a response of the door through which the request came."""
     if is_openai(request.path):
         return json(openai_error(error), error.openai_status or error.status, error.headers)
@@ -60,13 +60,13 @@ class _Refused(GatewayError):
         self.status, self.reason, self.code = status, reason, code
 
 
-def _gateway_error(request: Request[Any, Any], error: GatewayError) -> HTTPResponse:
+def _gateway_error(request: Request, error: GatewayError) -> HTTPResponse:
     if isinstance(error, Unavailable):
         log.warning("%s %s: %s", request.method, request.path, error.text)
     return answer(request, error)
 
 
-def _sanic_error(request: Request[Any, Any], error: SanicException) -> HTTPResponse:
+def _sanic_error(request: Request, error: SanicException) -> HTTPResponse:
     # A wrong method is a 404 too: the former service's router knew no 405.
     if isinstance(error, NotFound | MethodNotAllowed):
         return answer(request, _Refused(404, f"Cannot {request.method} {request.path}", "Not Found", "not_found"))
@@ -79,6 +79,6 @@ def _sanic_error(request: Request[Any, Any], error: SanicException) -> HTTPRespo
     return answer(request, Unavailable("The answer took too long. Please try again."))
 
 
-def _unexpected(request: Request[Any, Any], error: Exception) -> HTTPResponse:
-    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+def _unexpected(request: Request, error: Exception) -> HTTPResponse:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
     return answer(request, _Refused(500, "Internal server error", code="internal_error"))

@@ -28,7 +28,7 @@ NUMBERS = ("max_tokens", "temperature", "top_p")
 
 @bp.post("/", name="complete")
 @bp.post("/chat", name="chat")
-async def complete(request: Request[Any, Any], caller: Caller, inference: InferenceService) -> HTTPResponse:
+async def complete(request: Request, caller: Caller, inference: InferenceService) -> HTTPResponse:
     """Both routes take a prompt, messages, or both."""
     asked = native_body.parse(_fields(request))
     completion = await inference.complete(caller, asked)
@@ -37,24 +37,20 @@ async def complete(request: Request[Any, Any], caller: Caller, inference: Infere
 
 
 @bp.route("/stream", methods=READ, name="stream")
-async def stream_get(
-    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
-) -> None:
+async def stream_get(request: Request, caller: Caller, inference: InferenceService, settings: Settings) -> None:
     """Asked by query parameters, or by a body as the former service wanted it."""
     fields = _fields(request) or _query_fields(request.args)
     await _stream(request, caller, inference, settings, native_body.parse(fields), status=200)
 
 
 @bp.post("/stream", name="stream_post")
-async def stream_post(
-    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
-) -> None:
+async def stream_post(request: Request, caller: Caller, inference: InferenceService, settings: Settings) -> None:
     """Asked by a body."""
     await _stream(request, caller, inference, settings, native_body.parse(_fields(request)), status=201)
 
 
 async def _stream(
-    request: Request[Any, Any],
+    request: Request,
     caller: Caller,
     inference: InferenceService,
     settings: Settings,
@@ -68,7 +64,7 @@ async def _stream(
             await send_answer(events, stream, NativeFrames())
 
 
-def _fields(request: Request[Any, Any]) -> dict[str, Any]:
+def _fields(request: Request) -> dict[str, Any]:
     return decode_object(request.body, request.headers.get("content-type", ""))
 
 

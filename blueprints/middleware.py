@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
@@ -42,18 +41,18 @@ PROTECTION = {
 }
 
 
-def register_middleware(app: Sanic[Any, Any], cors_origins: tuple[str, ...]) -> None:
+def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
     """Attaches all of it."""
     allowed = frozenset(cors_origins)
 
-    async def before(request: Request[Any, Any]) -> HTTPResponse | None:
+    async def before(request: Request) -> HTTPResponse | None:
         if request.method == "OPTIONS":
             return empty(204)
         if _drain(app).draining and request.path not in ("/health", "/ready"):
             return answer(request, ShuttingDown())
         return None
 
-    async def after(request: Request[Any, Any], response: BaseHTTPResponse) -> None:
+    async def after(request: Request, response: BaseHTTPResponse) -> None:
         headers = response.headers
         headers.extend(PROTECTION)
         headers["X-Request-Id"] = request_id(request)
@@ -69,7 +68,7 @@ def register_middleware(app: Sanic[Any, Any], cors_origins: tuple[str, ...]) -> 
     app.register_middleware(after, "response")
 
 
-def request_id(request: Request[Any, Any]) -> str:
+def request_id(request: Request) -> str:
     """The client's X-Request-Id if it is a plain word, else one of ours; the same all through a request."""
     known: str | None = getattr(request.ctx, "request_id", None)
     if known is None:
@@ -78,13 +77,13 @@ def request_id(request: Request[Any, Any]) -> str:
     return known
 
 
-def _add_preflight(request: Request[Any, Any], response: BaseHTTPResponse) -> None:
+def _add_preflight(request: Request, response: BaseHTTPResponse) -> None:
     response.headers["Access-Control-Allow-Methods"] = METHODS
     if asked := request.headers.get("access-control-request-headers"):
         response.headers["Access-Control-Allow-Headers"] = asked
         response.headers["Vary"] = "Origin, Access-Control-Request-Headers"
 
 
-def _drain(app: Sanic[Any, Any]) -> Drain:
+def _drain(app: Sanic) -> Drain:
     drain: Drain = app.ctx.services.drain
     return drain

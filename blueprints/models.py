@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from sanic import Blueprint, HTTPResponse, Request
-
 from sanic.response import json
 
 from blueprints.routing import READ
@@ -20,14 +19,14 @@ bp = Blueprint("models", url_prefix="/api/v1/models")
 
 
 @bp.route("/", methods=READ)
-async def list_models(_: Request[Any, Any], catalog: Catalog, nodes: NodeRegistry) -> HTTPResponse:
+async def list_models(_: Request, catalog: Catalog, nodes: NodeRegistry) -> HTTPResponse:
     """Public."""
     return json({"models": [_shape(model, nodes) for model in catalog]})
 
 
 @bp.route("/<model_id:path>", methods=READ)
 async def model_detail(
-    _: Request[Any, Any], model_id: str, caller: Caller, tokens: TokenService, catalog: Catalog, nodes: NodeRegistry
+    _: Request, model_id: str, caller: Caller, tokens: TokenService, catalog: Catalog, nodes: NodeRegistry
 ) -> HTTPResponse:
     """An id with a slash may come raw or as %2F."""
     await tokens.ensure_live(caller)

@@ -18,14 +18,14 @@ bp = Blueprint("nodes", url_prefix="/api/v1/nodes")
 
 
 @bp.route("/", methods=READ)
-async def list_nodes(_: Request[Any, Any], nodes: NodeRegistry) -> HTTPResponse:
+async def list_nodes(_: Request, nodes: NodeRegistry) -> HTTPResponse:
     """Online nodes only, as ever."""
     online = [_shape(node) for node in nodes.nodes() if node.online]
     return json({"total": len(online), "nodes": online})
 
 
 @bp.route("/<address:str>/stats", methods=READ)
-async def node_stats(_: Request[Any, Any], address: str, nodes: NodeRegistry, ledger: Ledger) -> HTTPResponse:
+async def node_stats(_: Request, address: str, nodes: NodeRegistry, ledger: Ledger) -> HTTPResponse:
     """An unknown address is an answer here, not an error."""
     node = nodes.node_at(unquote(address).lower())
     if node is None:

@@ -30,7 +30,7 @@ CREATED = 1_770_768_000  # 2026-02-11, when the network's catalogue was first pu
 
 @bp.post("/chat/completions")
 async def chat_completions(
-    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+    request: Request, caller: Caller, inference: InferenceService, settings: Settings
 ) -> HTTPResponse | None:
     """https://platform.openai.com/docs/api-reference/chat/create"""
     asked = parse_chat(request.body)
@@ -41,7 +41,7 @@ async def chat_completions(
 
 @bp.post("/completions")
 async def completions(
-    request: Request[Any, Any], caller: Caller, inference: InferenceService, settings: Settings
+    request: Request, caller: Caller, inference: InferenceService, settings: Settings
 ) -> HTTPResponse | None:
     """https://platform.openai.com/docs/api-reference/completions/create"""
     asked = parse_completion(request.body)
@@ -51,13 +51,13 @@ async def completions(
 
 
 @bp.route("/models", methods=READ)
-async def list_models(_: Request[Any, Any], caller: Caller, catalog: Catalog) -> HTTPResponse:
+async def list_models(_: Request, caller: Caller, catalog: Catalog) -> HTTPResponse:
     """https://platform.openai.com/docs/api-reference/models/list"""
     return json({"object": "list", "data": [_model(model) for model in catalog]})
 
 
 @bp.route("/models/<model_id:path>", methods=READ)
-async def retrieve_model(_: Request[Any, Any], model_id: str, caller: Caller, catalog: Catalog) -> HTTPResponse:
+async def retrieve_model(_: Request, model_id: str, caller: Caller, catalog: Catalog) -> HTTPResponse:
     """https://platform.openai.com/docs/api-reference/models/retrieve"""
     name = unquote(model_id)
     model = catalog.named(name)
@@ -75,7 +75,7 @@ def _whole(completion: Completion, shape: Callable[[Completion], msgspec.Struct]
 
 
 async def _stream(
-    request: Request[Any, Any],
+    request: Request,
     caller: Caller,
     inference: InferenceService,
     settings: Settings,

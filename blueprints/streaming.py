@@ -46,7 +46,7 @@ class EventStream:
 
 @asynccontextmanager
 async def event_stream(
-    request: Request[Any, Any], status: int, headers: Mapping[str, str], heartbeat_s: float
+    request: Request, status: int, headers: Mapping[str, str], heartbeat_s: float
 ) -> AsyncIterator[EventStream]:
     """Answers with the status and an event stream; the body ends with the context."""
     response = await request.respond(

@@ -34,8 +34,9 @@ class CompletionStream:
 
     @property
     def completion(self) -> Completion:
-        """How it ended; there only after the last piece."""
-        assert self._completion is not None, "the stream has not ended"
+        """How it ended. Raises RuntimeError before the last piece."""
+        if self._completion is None:
+            raise RuntimeError("the stream has not ended")
         return self._completion
 
     async def wait_for_text(self, patience_s: float) -> None:
