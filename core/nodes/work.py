@@ -1,0 +1,34 @@
+"""What is asked of a node and what comes back, independent of the node's protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.inference.requests import Message
+from core.nodes.node import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One piece of inference; lengths are in tokens."""
+
+    model: str  # the catalogue's id
+    messages: tuple[Message, ...] | None  # a chat, for nodes that take messages
+    prompt: str  # the templated text: for nodes that take `inputs`, and for all when there are no messages
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: tuple[str, ...]  # the user's stop sequences, for nodes that know them
+    inputs_stop: tuple[str, ...]  # what to cut at in the text of nodes that know none: the user's, and role markers
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """A finished answer. The figures are the node's own word: count what was delivered, too."""
+
+    node: Node
+    text: str  # "" for a stream: its pieces have left already
+    finish_reason: str | None  # STOP or LENGTH; None while a stream is running
+    tokens: int | None  # of the answer; None when the node tells none
+    prompt_tokens: int | None
+    pieces: int  # token events with text that came in; 1 for an answer in one piece
