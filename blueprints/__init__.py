@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sanic import Sanic
 
 from blueprints import auth, docs, health, inference, models, nodes, openai

@@ -1,0 +1,76 @@
+"""The model catalogue: what a file may say, and how models are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.bootstrap import DEFAULT_MODELS
+from core.catalog import Catalog, InvalidCatalog, Tier
+from core.errors import UnknownModel
+
+ENTRY = """
+[[models]]
+id = "org/Model-1"
+name = "Model 1"
+description = "d"
+tier = "pro"
+max_tokens = 10
+context_length = 20
+aliases = ["model-1.gguf"]
+"""
+
+
+def read(tmp_path: Path, text: str) -> Catalog:
+    file = tmp_path / "models.toml"
+    file.write_text(text, "utf-8")
+    return Catalog.from_file(file)
+
+
+class TestCatalog:
+    def test_ships_the_four_models_of_the_product_and_the_demo(self) -> None:
+        tiers = {model.id: model.tier for model in Catalog.from_file(DEFAULT_MODELS)}
+
+        assert tiers == {
+            "bigscience/bloom-560m": Tier.FREE,
+            "meta-llama/Llama-3.1-8B": Tier.FREE,
+            "meta-llama/Llama-3.1-70B": Tier.PRO,
+            "mistralai/Mistral-7B-Instruct-v0.2": Tier.FREE,
+            "HuggingFaceTB/SmolLM2-135M-Instruct": Tier.FREE,
+        }
+
+    def test_a_request_must_name_a_model_exactly(self, tmp_path: Path) -> None:
+        catalog = read(tmp_path, ENTRY)
+
+        assert catalog.require("org/Model-1").max_tokens == 10
+        with pytest.raises(UnknownModel, match="Model org/model-1 not found"):
+            catalog.require("org/model-1")
+
+    @pytest.mark.parametrize("name", ["org/Model-1", "ORG/MODEL-1", "model-1.gguf"])
+    def test_a_node_may_use_another_letter_case_or_an_alias(self, tmp_path: Path, name: str) -> None:
+        model = read(tmp_path, ENTRY).named(name)
+
+        assert model is not None
+        assert model.id == "org/Model-1"
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("", "no \\[\\[models\\]\\] table"),
+            ("[[models]]", "missing required field `id`"),
+            (ENTRY.replace('"pro"', '"gold"'), "gold"),
+            (ENTRY.replace("max_tokens = 10", "max_tokens = '10'"), "max_tokens"),
+            (ENTRY + "colour = 'red'", "colour"),
+            (ENTRY + ENTRY, "share an id or alias"),
+            (ENTRY + ENTRY.replace("org/Model-1", "MODEL-1.GGUF"), "share an id or alias"),
+            ("= broken", "models.toml"),
+        ],
+    )
+    def test_a_faulty_file_is_refused_by_name(self, tmp_path: Path, text: str, complaint: str) -> None:
+        with pytest.raises(InvalidCatalog, match=complaint):
+            read(tmp_path, text)
+
+    def test_a_missing_file_is_refused_by_name(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidCatalog, match=r"absent\.toml"):
+            Catalog.from_file(tmp_path / "absent.toml")
