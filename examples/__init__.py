@@ -1,0 +1,1 @@
+"""Runnable examples: the demo that `make run` starts, and small clients of the gateway."""
