@@ -25,6 +25,7 @@ class Node(msgspec.Struct, frozen=True):
     url: str  # http(s)://host:port, no trailing slash
     address: str = ""  # the owner's lower-case wallet; "" when it is not known
     kind: NodeKind | None = None  # None until the first good probe
+    streams: bool = True  # False: its answers come in one piece, at their end
     models: dict[str, str] = {}
     online: bool = False
     failures: int = 0  # failed probes in a row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.inference.completion import FinishReason
 from core.inference.requests import Message
 from core.nodes.node import Node
 
@@ -28,7 +29,7 @@ class NodeAnswer:
 
     node: Node
     text: str  # "" for a stream: its pieces have left already
-    finish_reason: str | None  # STOP or LENGTH; None while a stream is running
+    finish_reason: FinishReason | None  # None while a stream is running
     tokens: int | None  # of the answer; None when the node tells none
     prompt_tokens: int | None
     pieces: int  # token events with text that came in; 1 for an answer in one piece

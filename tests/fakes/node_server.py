@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httptools
 
@@ -182,6 +182,8 @@ class NodeServer:
 class _Connection(asyncio.Protocol):
     """One client connection, one request at a time."""
 
+    transport: asyncio.Transport
+
     def __init__(self, node: NodeServer) -> None:
         self.node = node
         self.parser = httptools.HttpRequestParser(self)
@@ -192,13 +194,12 @@ class _Connection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.node.accepted += 1
         self.number = self.node.accepted
         self.node.connections.add(self)
         if self.node.fault == Fault.REFUSE:
-            transport.abort()
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         with contextlib.suppress(httptools.HttpParserError):
@@ -373,11 +374,13 @@ class _Connection(asyncio.Protocol):
         if self.node.kind == "agent":
             whole = self.node.mode == "single" and reply.tokens
             return [_event({"token": token}) for token in (["".join(reply.tokens)] if whole else reply.tokens)]
-        key = (lambda text: {"delta": {"content": text}}) if reply.chat else (lambda text: {"text": text})
-        choices: list[dict[str, Any]] = [{"finish_reason": None, **key(token)} for token in reply.tokens]
+        choices: list[dict[str, Any]] = [
+            {"finish_reason": None, **({"delta": {"content": token}} if reply.chat else {"text": token})}
+            for token in reply.tokens
+        ]
         if self.node.reasoning:
             choices.insert(0, {"finish_reason": None, "delta": {"content": None, "reasoning_content": "hmm"}})
-        last = {"finish_reason": reply.finish, **({"delta": {}} if reply.chat else {"text": ""})}
+        last: dict[str, Any] = {"finish_reason": reply.finish, **({"delta": {}} if reply.chat else {"text": ""})}
         return [
             _event({"choices": [{"index": 0, **choice}], "id": "chatcmpl-1", "object": "chat.completion.chunk"})
             for choice in [*choices, last]
@@ -386,7 +389,7 @@ class _Connection(asyncio.Protocol):
     async def _fault(self, event: bytes) -> bool:
         """Misbehaves in the middle of a stream; True when the answer ends with that."""
         fault, message = self.node.fault, "CUDA out of memory at /opt/model"
-        error = {"error": {"code": 500, "message": message} if self.node.kind == "openai" else message}
+        error: dict[str, Any] = {"error": {"code": 500, "message": message} if self.node.kind == "openai" else message}
         if fault == Fault.STALL_BETWEEN:
             await asyncio.sleep(3600)
         elif fault == Fault.ENDLESS:

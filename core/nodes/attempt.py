@@ -1,0 +1,164 @@
+"""One attempt at one node: sends the work, and reads its answer whole or piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from core.nodes.node import Node, NodeKind
+from core.nodes.transport.answers import answer_to
+from core.nodes.transport.exchange import Exchange
+from core.nodes.transport.failures import NodeBroken, NodeFailed
+from core.nodes.transport.pool import ConnectionPool
+from core.nodes.transport.refusal import MAX_BODY, refusal
+from core.nodes.transport.sse import EventFraming
+from core.nodes.transport.wire import MAX_JSON, request
+from core.nodes.work import NodeAnswer, Work
+
+REFUSALS = (400, 413, 422)  # the request's fault; any other 4xx is the node's: a wrong path, secret, model or load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long a node may take, in seconds. All attempts of one request share the total."""
+
+    first_token_s: float  # to the first event of a stream; a node that can't stream has the total
+    token_s: float  # from one event to the next
+    total_s: float
+
+
+class Attempt:
+    """
+    One request, served by one node: `whole`, or `open` and then `pieces` until there are none.
+
+    They raise NodeFailure (the node's fault), NodeRefused (the request's fault), or what the pool was interrupted
+    with; failed or cancelled, they have closed the connection already.
+    """
+
+    def __init__(self, node: Node, work: Work, pool: ConnectionPool, timeouts: Timeouts, until: float) -> None:
+        self.node = node
+        self.text = ""  # of a whole answer
+        self.first: list[str] = []  # pieces of a stream
+        self._work = work
+        self._kind = node.kind or NodeKind.PETALS
+        self._pool = pool
+        self._timeouts = timeouts
+        self._until = until
+        self._time = asyncio.get_running_loop().time
+        self._answer = answer_to(work, self._kind)
+        self._framing = EventFraming()
+        self._exchange: Exchange | None = None
+        self._failure: NodeFailed | None = None  # met behind pieces that are handed out first
+        self._answering = self._begun = False
+
+    async def whole(self) -> None:
+        """Fills `text`."""
+        try:
+            self.text = await self._read_whole(await self._send(self._until, stream=False))
+        finally:
+            self.close()
+
+    async def open(self) -> None:
+        """Fills `first`; it stays empty only when the answer is rightly empty."""
+        try:
+            exchange = await self._send(self._due(), stream=True)
+            media_type = exchange.headers.get(b"content-type", b"").lower()
+            if media_type.startswith(b"text/event-stream"):
+                self.first = await self._read_pieces(exchange)
+            elif media_type.startswith(b"application/json"):
+                text = await self._read_whole(exchange)  # Petals, whatever was asked
+                self.first = [text] if text else []
+            else:
+                raise NodeFailed("it answered with neither JSON nor events")
+        except BaseException:
+            self.close()
+            raise
+        self._begun = True
+
+    async def pieces(self) -> list[str]:
+        """The next pieces, at least one unless the answer has ended."""
+        if self._answer.ended or self._exchange is None:
+            return []
+        try:
+            return await self._read_pieces(self._exchange)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the node's work if it has not ended by itself."""
+        if self._exchange is not None:
+            self._exchange.abort()
+
+    def result(self) -> NodeAnswer:
+        """What there is of the answer."""
+        answer = self._answer
+        return NodeAnswer(
+            self.node, self.text, answer.finish_reason, answer.tokens, answer.prompt_tokens, answer.pieces
+        )
+
+    async def _send(self, until: float, *, stream: bool) -> Exchange:
+        model = self.node.models[self._work.model]
+        asked = request(self._work, self._kind, model, stream=stream)
+        self._exchange = exchange = await self._pool.post(self.node.url, asked, until)
+        if exchange.status in REFUSALS:
+            refused = refusal(await exchange.read(MAX_BODY, until))
+            exchange.release()
+            raise refused
+        if not 200 <= exchange.status < 300:
+            raise NodeFailed(f"it answered {exchange.status}")
+        if exchange.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise NodeBroken("its answer is compressed")
+        return exchange
+
+    async def _read_whole(self, exchange: Exchange) -> str:
+        text = self._answer.whole(await exchange.read(MAX_JSON, self._until))
+        self._end(exchange)
+        return text
+
+    async def _read_pieces(self, exchange: Exchange) -> list[str]:
+        if self._failure is not None:
+            raise self._failure
+        due = self._due()
+        while not self._answer.ended:
+            chunk = await exchange.chunk(due)
+            if not chunk:
+                raise NodeBroken("its stream has no end mark")
+            events = self._framing.feed(chunk)
+            if pieces := self._texts(exchange, events):
+                return pieces
+            if events:  # comments do not buy time, events without text do: the node is thinking
+                self._answering = True
+                due = self._due()
+        return []
+
+    def _texts(self, exchange: Exchange, events: list[bytes]) -> list[str]:
+        texts: list[str] = []
+        for data in events:
+            try:
+                text = self._answer.event(data)
+            except NodeFailed as failure:
+                if not (self._begun and texts):
+                    raise
+                self._failure = failure
+                break
+            if text:
+                texts.append(text)
+            if self._answer.ended:
+                self._end(exchange)
+                break
+        return texts
+
+    def _end(self, exchange: Exchange) -> None:
+        if not (self._answer.pieces or self._answer.may_be_empty):
+            raise NodeFailed("its answer is empty")
+        if self._answer.cut and self._kind is not NodeKind.OPENAI:
+            exchange.abort()
+        else:
+            exchange.release()
+
+    def _due(self) -> float:
+        if not self.node.streams:
+            return self._until
+        wait = self._timeouts.token_s if self._begun or self._answering else self._timeouts.first_token_s
+        return min(self._time() + wait, self._until)

@@ -1,0 +1,147 @@
+"""The failover: up to three attempts, each at another node while there is one, until the first piece of text."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from core.errors import NodesFailed, NoNodes
+from core.nodes.attempt import Attempt, Timeouts
+from core.nodes.node import Node, NodeKind
+from core.nodes.registry import NodeRegistry
+from core.nodes.selection import RoundRobin
+from core.nodes.transport.failures import NodeFailure
+from core.nodes.transport.pool import ConnectionPool
+from core.nodes.work import NodeAnswer, Work
+
+ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+class NodeRouter:
+    """Finds a node for a piece of work, and another one when that fails."""
+
+    def __init__(self, registry: NodeRegistry, pool: ConnectionPool, timeouts: Timeouts) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._timeouts = timeouts
+        self._round_robin = RoundRobin()
+        registry.when_lost(self._give_up)
+
+    async def complete(self, work: Work) -> NodeAnswer:
+        """The whole answer. Raises NoNodes, NodesFailed, NodeRefused."""
+        return (await self.serve(work, Attempt.whole)).result()
+
+    def stream(self, work: Work) -> NodeStream:
+        """The answer in pieces; nothing is sent before the first one is asked for."""
+        return NodeStream(self, work)
+
+    async def serve(self, work: Work, way: Callable[[Attempt], Awaitable[None]]) -> Attempt:
+        """
+        The first attempt that succeeds.
+
+        | what happens             | mark on the node | then                                                     |
+        |--------------------------|------------------|----------------------------------------------------------|
+        | it answers               | good             | done                                                     |
+        | NodeFailure              | failed           | another node; the same one only if it is the last one    |
+        |                          |                  | and answered badly rather than not at all                |
+        | NodeRefused              | none             | the caller hears of it: another node would refuse, too   |
+        | the caller leaves, or    | none             | the same                                                 |
+        | the process is ending    |                  |                                                          |
+        """
+        time = asyncio.get_running_loop().time
+        until = time() + self._timeouts.total_s
+        tried: set[str] = set()
+        hopeless: set[str] = set()
+        for _ in range(ATTEMPTS):
+            node = self._next(work.model, tried, hopeless)
+            if node is None or time() >= until:
+                break
+            tried.add(node.url)
+            attempt = Attempt(node, work, self._pool, self._timeouts, until)
+            try:
+                await way(attempt)
+            except NodeFailure as failure:
+                self.failed(node, failure)
+                if not failure.may_repeat:
+                    hopeless.add(node.url)
+            else:
+                self._registry.succeeded(node)
+                return attempt
+        raise NodesFailed if tried else NoNodes
+
+    def failed(self, node: Node, failure: NodeFailure) -> None:
+        """Marks a node."""
+        log.warning("node %s failed: %s (%s)", node.url, failure, type(failure).__name__)
+        self._registry.failed(node)
+
+    def _next(self, model_id: str, tried: set[str], hopeless: set[str]) -> Node | None:
+        nodes = self._registry.available(model_id, tried) or self._registry.available(model_id, hopeless)
+        return self._round_robin.select(model_id, nodes)
+
+    def _give_up(self, node: Node) -> None:
+        # An agent may be too busy with our very request to answer a probe: it is left in peace.
+        if node.kind is not NodeKind.AGENT:
+            self._pool.give_up(node.url)
+
+
+class NodeStream:
+    """
+    An answer's text, one list of pieces at a time, none of them empty; each piece is a token event of the node.
+
+    Raises what `NodeRouter.complete` does before the first piece. After it a failure is NodesFailed, and nothing is
+    tried again: the text could not be told from a repetition. Cancelled or closed, the node's work ends at once.
+    """
+
+    def __init__(self, router: NodeRouter, work: Work) -> None:
+        self._router = router
+        self._work = work
+        self._attempt: Attempt | None = None
+        self._over = False
+
+    @property
+    def node_url(self) -> str:
+        """The node that serves it; "" before the first piece."""
+        return self._attempt.node.url if self._attempt is not None else ""
+
+    @property
+    def answer(self) -> NodeAnswer:
+        """What has come, without its text; complete once the stream is exhausted. RuntimeError before it began."""
+        if self._attempt is None:
+            raise RuntimeError("the stream has not begun")
+        return self._attempt.result()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        if self._over:
+            raise StopAsyncIteration
+        pieces = await (self._begin() if self._attempt is None else self._go_on(self._attempt))
+        if not pieces:
+            self._over = True
+            raise StopAsyncIteration
+        return pieces
+
+    async def aclose(self) -> None:
+        """Ends the node's work at once, if it still works; harmless at any time."""
+        self._over = True
+        if self._attempt is not None:
+            self._attempt.close()
+
+    async def _begin(self) -> list[str]:
+        self._attempt = await self._router.serve(self._work, Attempt.open)
+        return self._attempt.first
+
+    async def _go_on(self, attempt: Attempt) -> list[str]:
+        try:
+            return await attempt.pieces()
+        except NodeFailure as failure:
+            if self._over:  # it was closed meanwhile
+                return []
+            self._over = True
+            self._router.failed(attempt.node, failure)
+            raise NodesFailed("The answer was cut off by its node.") from failure

@@ -1,0 +1,53 @@
+"""Where a node's URL leads, and the request heads that go there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+HEAD = (
+    "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: plumise-inference-api\r\n"
+    "Accept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\n"
+    "Content-Type: application/json\r\n{authorization}Content-Length: "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent to a node, and how many bytes its answer's body may have."""
+
+    path: str
+    body: bytes  # JSON
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a connection is made to; requests to an equal one share connections."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One path of one node, with its request head up to the length of the body."""
+
+    origin: Origin
+    head: bytes
+
+
+@lru_cache(maxsize=4096)
+def target(url: str, path: str, secret: str | None) -> Target:
+    """The target of a path under a node's URL; `secret` is sent as a bearer token (RFC 6750)."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    origin = Origin(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+    head = HEAD.format(
+        path=parts.path.rstrip("/") + path,
+        host=parts.netloc,
+        authorization=f"Authorization: Bearer {secret}\r\n" if secret else "",
+    )
+    return Target(origin, head.encode("latin-1"))
