@@ -1,0 +1,189 @@
+"""The health probes: asks every node how it is and what it is, and shares what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from core.catalog import Catalog
+from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.nodes import snapshot
+from core.nodes.health import Report, after_bad, after_good
+from core.nodes.node import Node, NodeKind
+from core.nodes.sources import Listing, NodeSource, merged
+from core.store import Store
+
+TIMEOUT_S = 5.0
+AT_ONCE = 32
+MAX_BODY = 256 * 1024  # bytes; a list of models may be long
+
+log = logging.getLogger(__name__)
+Form = TypeVar("Form", bound=msgspec.Struct)
+
+
+class ProbeFailed(Exception):
+    """The node can't be used, in a few words. `certain`: it says so itself."""
+
+    def __init__(self, problem: str, *, certain: bool = False) -> None:
+        super().__init__(problem)
+        self.certain = certain
+
+
+class Layers(msgspec.Struct):
+    """The part of the model that a pipeline agent holds."""
+
+    start: int = 0
+
+
+class Health(msgspec.Struct):
+    """GET /health, of every kind of node."""
+
+    status: str = ""
+    model: str | None = None
+    mode: str | None = None
+    address: str | None = None
+    layers: Layers | None = None
+
+
+class Listed(msgspec.Struct):
+    """One entry of a list of models."""
+
+    id: str
+
+
+class Models(msgspec.Struct):
+    """GET /v1/models."""
+
+    data: list[Listed]
+
+
+class NodeProber:
+    """
+    Probes all nodes of all sources. One of these is at work in the whole fleet.
+
+    What is known about a node outlives this process: each round begins with the shared list. `secret` is sent to
+    every node as a bearer token.
+    """
+
+    def __init__(
+        self, sources: Sequence[NodeSource], catalog: Catalog, store: Store, clock: Clock, *, secret: str | None = None
+    ) -> None:
+        self._sources = sources
+        self._catalog = catalog
+        self._store = store
+        self._clock = clock
+        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._known: dict[str, Node] = {}
+
+    async def probe_all(self) -> None:
+        """One round over all nodes. Raises StoreUnavailable when its outcome could not be shared."""
+        await self._recall()
+        listings = merged([listing for source in self._sources for listing in await source.listed()])
+        places = asyncio.Semaphore(AT_ONCE)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            headers=self._headers,
+        ) as session:
+            nodes = await asyncio.gather(*(self._probed(listing, session, places) for listing in listings))
+        self._known = {node.url: node for node in nodes}
+        await snapshot.write(self._store, nodes)
+
+    async def _recall(self) -> None:
+        try:
+            raw = await snapshot.read(self._store)
+        except StoreUnavailable:
+            return  # what this process remembers is as good; writing will complain
+        nodes = snapshot.decode(raw) if raw is not None else None
+        if nodes is not None:
+            self._known = {node.url: node for node in nodes}
+
+    async def _probed(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> Node:
+        before = self._known.get(listing.url) or Node(listing.url)
+        if listing.address:
+            before = msgspec.structs.replace(before, address=listing.address)
+        async with places:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    after = after_good(before, await self._report(listing.url, session), self._clock.now())
+            except ProbeFailed as problem:
+                after = after_bad(before, str(problem), self._clock.now(), certain=problem.certain)
+            except (aiohttp.ClientError, OSError, ValueError) as problem:  # ValueError: a URL that aiohttp refuses
+                after = after_bad(before, _words(problem), self._clock.now())
+        if after.online != before.online:
+            log.info("node %s is %s", after.url, "online" if after.online else f"offline: {after.problem}")
+        return after
+
+    async def _report(self, url: str, session: aiohttp.ClientSession) -> Report:
+        """Tells the kind from the answers: only agents have a mode, only Petals has a model and none."""
+        began = self._clock.monotonic()
+        health = await self._health(url, session)
+        latency_ms = round((self._clock.monotonic() - began) * 1000, 1)
+        if health is None or not (health.model or health.mode):
+            return await self._unnamed(url, session, latency_ms, is_ready=health is not None)
+        models = self._models([health.model or ""])
+        if health.mode is None:
+            return Report(kind=NodeKind.PETALS, models=models, streams=False, latency_ms=latency_ms)
+        if health.layers is not None and health.layers.start > 0:
+            raise ProbeFailed("it serves a later part of the model only", certain=True)
+        streams = health.mode != "single"
+        address = (health.address or "").lower()
+        return Report(kind=NodeKind.AGENT, models=models, streams=streams, address=address, latency_ms=latency_ms)
+
+    async def _health(self, url: str, session: aiohttp.ClientSession) -> Health | None:
+        """What /health says; None when there is no such page, or an empty one, as with some OpenAI-type servers."""
+        status, body = await _get(session, f"{url}/health")
+        if status == 404 or (status == 200 and not body.strip()):
+            return None
+        if status != 200:
+            raise ProbeFailed(f"/health answered {status}", certain=status == 503)
+        health = _decoded(body, Health)
+        if health.status != "ok":
+            raise ProbeFailed("it is loading" if health.status == "loading" else "it is not ready", certain=True)
+        return health
+
+    async def _unnamed(self, url: str, session: aiohttp.ClientSession, latency_ms: float, *, is_ready: bool) -> Report:
+        status, body = await _get(session, f"{url}/v1/models")
+        if status == 200:
+            models = self._models([model.id for model in _decoded(body, Models).data])
+            return Report(kind=NodeKind.OPENAI, models=models, latency_ms=latency_ms)
+        if not is_ready:
+            raise ProbeFailed(f"/v1/models answered {status}")
+        # It says that it is ready, names no model and is no OpenAI-type server: a node as the former service took
+        # them, which sent any model's requests to any node.
+        every = {model.id: model.id for model in self._catalog}
+        return Report(kind=NodeKind.PETALS, models=every, streams=False, latency_ms=latency_ms)
+
+    def _models(self, names: list[str]) -> dict[str, str]:
+        models = {model.id: name for name in names if (model := self._catalog.named(name)) is not None}
+        if not models:
+            raise ProbeFailed("it serves no model of the catalogue", certain=True)
+        return models
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
+    async with session.get(url, allow_redirects=False) as answer:
+        body = bytearray()
+        async for part in answer.content.iter_any():
+            body += part
+            if len(body) > MAX_BODY:
+                raise ProbeFailed("its answer is too large")
+        return answer.status, bytes(body)
+
+
+def _decoded(body: bytes, form: type[Form]) -> Form:
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.DecodeError, RecursionError) as problem:
+        raise ProbeFailed("its answer is not of its protocol") from problem
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, TimeoutError):
+        return "it did not answer in time"
+    return "no connection" if isinstance(problem, (aiohttp.ClientConnectionError, OSError)) else "it is no HTTP server"
