@@ -1,0 +1,68 @@
+"""Ethereum wallets: what an address looks like, and who signed a text or typed data."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import eth_keys.exceptions
+from eth_account import Account
+from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
+from eth_utils import ValidationError, to_checksum_address
+
+ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
+SIGNATURE = re.compile(r"0x(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{130})")
+CURVE_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141  # of secp256k1
+V = {0: 27, 1: 28, 27: 27, 28: 28}
+Y_PARITY = 1 << 255
+
+
+class BadSignature(Exception):
+    """The text is no signature, or nobody can have made it."""
+
+
+def is_address(text: str) -> bool:
+    """Whether this is 0x or 0X and 40 hex digits. Its letter case, a checksum (ERC-55), is not looked at."""
+    return ADDRESS.fullmatch(text) is not None
+
+
+def checksum(address: str) -> str:
+    """The address in the mixed case of ERC-55."""
+    return to_checksum_address(address)
+
+
+def parse_signature(text: str) -> bytes:
+    """
+    A signature as its 65 bytes r, s, v, with a v of 27 or 28.
+
+    Takes 65 bytes with a v of 0, 1, 27 or 28, or the 64 bytes of ERC-2098, as hex behind 0x. Raises BadSignature,
+    also for the upper half of s (EIP-2): each signature would have a twin there.
+    """
+    if not SIGNATURE.fullmatch(text):
+        raise BadSignature
+    raw = bytes.fromhex(text[2:])
+    r, s = raw[:32], int.from_bytes(raw[32:64])
+    v = V.get(raw[64]) if len(raw) == 65 else 27 + s // Y_PARITY
+    if len(raw) == 64:
+        s %= Y_PARITY
+    if v is None or not 0 < s <= CURVE_ORDER // 2:
+        raise BadSignature
+    return r + s.to_bytes(32) + bytes([v])
+
+
+def recover_text(text: str, signature: bytes) -> str:
+    """The lower-case address that signed a text (EIP-191, personal_sign). Raises BadSignature."""
+    return _recover(encode_defunct(text=text), signature)
+
+
+def recover_typed(typed_data: dict[str, Any], signature: bytes) -> str:
+    """The lower-case address that signed complete EIP-712 JSON. Raises BadSignature."""
+    return _recover(encode_typed_data(full_message=typed_data), signature)
+
+
+def _recover(message: SignableMessage, signature: bytes) -> str:
+    try:
+        signer: str = Account.recover_message(message, signature=signature)
+    except (eth_keys.exceptions.BadSignature, ValidationError) as problem:
+        raise BadSignature from problem
+    return signer.lower()
