@@ -42,6 +42,11 @@ def quota(address: str) -> str:
     return f"{PREFIX}:quota:{address}"
 
 
+def open_request(address: str, request_id: str) -> str:
+    """The member of OPEN_REQUESTS; the address is lower-case, and neither part has a space."""
+    return f"{address} {request_id}"
+
+
 def usage(request_id: str) -> str:
     """The mark that this answer is counted."""
     return f"{PREFIX}:usage:{request_id}"

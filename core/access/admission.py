@@ -1,0 +1,73 @@
+"""The one gate of all doors: tier, model, max_tokens, and then the window."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from core.access.grant import Grant
+from core.access.rate_limit import RateLimiter
+from core.access.tiers import TierResolver
+from core.auth.caller import Caller
+from core.catalog import Catalog, Model, Tier
+from core.clock import Clock
+from core.errors import ProModel, TooManyTokens
+from core.inference.requests import InferenceRequest
+from core.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What each tier may ask for."""
+
+    free_requests: int  # a window
+    window_s: int
+    free_max_tokens: int  # of one answer
+    pro_max_tokens: int
+
+    def max_tokens(self, tier: Tier) -> int:
+        """The longest answer of a tier."""
+        return self.pro_max_tokens if tier is Tier.PRO else self.free_max_tokens
+
+
+class Admission:
+    """
+    Decides whether a request may be served.
+
+    `lease_s` is how long a served request may take at the very most: longer than the nodes' total timeout.
+    """
+
+    def __init__(
+        self, store: Store, tiers: TierResolver, catalog: Catalog, limits: Limits, lease_s: int, clock: Clock
+    ) -> None:
+        self._tiers = tiers
+        self._catalog = catalog
+        self._limits = limits
+        self._clock = clock
+        self._rate_limiter = RateLimiter(store, limit=limits.free_requests, window_s=limits.window_s, lease_s=lease_s)
+
+    async def admit(self, caller: Caller, request: InferenceRequest) -> Grant:
+        """
+        Admits the request; the ledger must be told how it ended.
+
+        Raises UnknownModel, ProModel or TooManyTokens, which never count; then Unauthenticated (the token was
+        revoked), RateLimited or StoreUnavailable.
+        """
+        tier = await self._tiers.tier_of(caller)
+        model = self._catalog.require(request.model)
+        if model.tier is Tier.PRO and tier is not Tier.PRO:
+            raise ProModel(model.id)
+        max_tokens = self._max_tokens(request, tier, model)
+        request_id = f"req_{int(self._clock.now() * 1000)}_{secrets.token_hex(8)}"
+        quota = await self._rate_limiter.enter(request_id, caller, tier)
+        return Grant(request_id, caller, tier, model, max_tokens, quota)
+
+    def _max_tokens(self, request: InferenceRequest, tier: Tier, model: Model) -> int:
+        limit = self._limits.max_tokens(tier)
+        if request.max_tokens is None:
+            return min(model.default_max_tokens, model.max_tokens, limit)
+        if request.max_tokens > limit:
+            raise TooManyTokens(f"max_tokens exceeds limit for {tier} tier ({limit})")
+        if request.max_tokens > model.max_tokens:
+            raise TooManyTokens(f"max_tokens exceeds limit for model {model.id} ({model.max_tokens})")
+        return request.max_tokens

@@ -1,0 +1,71 @@
+"""The account of what was served: each request ends counted, or handed back, and only once."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from core import redis_keys
+from core.access.grant import Grant
+from core.inference.completion import Usage
+from core.store import Store
+
+MARK_TTL_S = 24 * 3600  # how long a repeated commit is recognised
+
+
+class Totals(TypedDict):
+    """What was served since ever."""
+
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Ledger:
+    """
+    Takes note of how granted requests end; every note is idempotent and one Redis round trip.
+
+    All methods raise StoreUnavailable when Redis is away.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def commit(self, grant: Grant, usage: Usage, node_url: str) -> None:
+        """Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back."""
+        keys = [
+            redis_keys.usage(grant.request_id),
+            redis_keys.OPEN_REQUESTS,
+            redis_keys.TOTALS,
+            redis_keys.node_totals(node_url),
+        ]
+        args = (_member(grant), usage.prompt_tokens, usage.completion_tokens, MARK_TTL_S)
+        await self._store.run("commit", keys, args)
+
+    async def delivered(self, grant: Grant) -> None:
+        """A stream's first piece leaves: from here on the request can't be handed back."""
+        await self._store.run("delivered", [redis_keys.OPEN_REQUESTS], [_member(grant)])
+
+    async def hand_back(self, grant: Grant) -> None:
+        """The request does not count, provided that nothing was delivered."""
+        keys = [redis_keys.OPEN_REQUESTS, redis_keys.quota(grant.caller.subject)]
+        await self._store.run("hand_back", keys, [_member(grant), grant.request_id])
+
+    async def totals(self) -> Totals:
+        """What the whole fleet served."""
+        return await self._read(redis_keys.TOTALS)
+
+    async def node_totals(self, url: str) -> Totals:
+        """What one node served; zeros for a stranger."""
+        return await self._read(redis_keys.node_totals(url))
+
+    async def _read(self, key: str) -> Totals:
+        counted = await self._store.hash(key)
+        return Totals(
+            answers=int(counted.get("answers", 0)),
+            prompt_tokens=int(counted.get("prompt_tokens", 0)),
+            completion_tokens=int(counted.get("completion_tokens", 0)),
+        )
+
+
+def _member(grant: Grant) -> str:
+    return redis_keys.open_request(grant.caller.subject, grant.request_id)
