@@ -1,0 +1,126 @@
+"""The gateway: `python app.py` runs all of it; `create_app` is for Sanic's own command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from logging.config import dictConfig
+
+import ujson
+from sanic import Sanic
+from sanic_ext import Extend
+from sanic_ext.extensions.injection.extension import InjectionExtension
+
+import blueprints
+from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
+from conf.log_config import log_config
+from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
+from core.bootstrap import open_services, read_catalog
+from core.catalog import InvalidCatalog
+from workers import background
+from workers.embedded_redis import NoRedis, embedded_redis
+from workers.listeners import CantListen, bound_sockets
+from workers.processes import ProcessManager, tie_to_main
+
+NAME = "plumise"
+ATTEMPTS = 3  # how many nodes a request may try
+MARGIN_S = 30
+
+log = logging.getLogger(NAME)
+
+
+def create_app() -> Sanic:
+    """The application from the environment: what each web worker's process builds for itself."""
+    return build_app(Settings.load())
+
+
+def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic:
+    """The application; `open_services` says what it serves with."""
+    dumps = partial(ujson.dumps, ensure_ascii=False, escape_forward_slashes=False)
+    app = Sanic(NAME, env_prefix=None, log_config=log_config(settings), dumps=dumps)
+    _configure(app, settings)
+    Extend(app, extensions=[InjectionExtension], built_in_extensions=False)
+    blueprints.register(app, settings)
+    Lifecycle(settings, open_services).attach(app)
+    return app
+
+
+def _configure(app: Sanic, settings: Settings) -> None:
+    app.config.update(
+        {
+            "ACCESS_LOG": False,
+            "AUTO_EXTEND": False,
+            "FALLBACK_ERROR_FORMAT": "json",
+            "GRACEFUL_SHUTDOWN_TIMEOUT": grace_s(settings),
+            "KEEP_ALIVE_TIMEOUT": 15,
+            "MOTD": False,
+            "REQUEST_MAX_SIZE": settings.max_body_bytes,
+            # Sanic's clock only ends what our own deadlines let through.
+            "RESPONSE_TIMEOUT": settings.node_total_timeout_s * ATTEMPTS + MARGIN_S,
+            "TOUCHUP": True,
+        }
+    )
+    if settings.proxies_count > 0:
+        app.config.PROXIES_COUNT = settings.proxies_count
+
+
+def main(argv: list[str], create_app: Callable[[], Sanic] = create_app) -> int:
+    """Runs the gateway until a stop signal; the result is the exit code."""
+    options = _options(argv)
+    try:
+        settings = Settings.load()
+        read_catalog(settings)
+        dictConfig(log_config(settings))
+        return _run(settings, create_app, web_only=options.web_only)
+    except (InvalidSettings, InvalidCatalog, NoRedis) as problem:
+        print(problem, file=sys.stderr)
+        return EXIT_CODE
+    except CantListen as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python app.py", description="The Plumise Inference API. Its settings are environment variables."
+    )
+    parser.add_argument("--web-only", action="store_true", help="leave the background worker to a process of its own")
+    return parser.parse_args(argv)
+
+
+def _run(settings: Settings, create_app: Callable[[], Sanic], *, web_only: bool) -> int:
+    at = f"http://{settings.host}:{settings.port}"
+    ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
+    with bound_sockets(settings.host, settings.port, settings.workers) as listeners:
+        manager = ProcessManager(create_app, listeners, grace_s(settings) + 2, ready)
+        if not web_only:
+            manager.manage("Background", run_background, {}, restartable=True)
+        with _redis(settings, web_only=web_only):
+            return manager.run()
+
+
+def run_background() -> None:
+    """The background worker as one of this command's processes."""
+    tie_to_main()
+    sys.exit(background.main())
+
+
+@contextmanager
+def _redis(settings: Settings, *, web_only: bool) -> Iterator[None]:
+    """The Redis that the settings name, else one of our own for all processes of this command."""
+    if settings.redis_url is not None:
+        yield
+        return
+    if web_only:
+        log.warning("REDIS_URL is not set: this Redis is this command's own, and no background worker can reach it")
+    with embedded_redis(settings.data_dir) as url:
+        publish_redis_url(url)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""The life of one web worker: services open before the first request, and close after the last one has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+from sanic import Sanic
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from blueprints import register_services
+from conf.settings import Settings
+from core.bootstrap import Services
+
+INTERRUPTED_S = 2  # what an interrupted stream has for its last words
+CLOSING_S = 2  # what a handler has for its clean-up after its connection was cut
+LOOK_S = 0.05
+
+OpenServices = Callable[[Settings], AbstractAsyncContextManager[Services]]
+
+
+def grace_s(settings: Settings) -> int:
+    """How long a worker may take from the stop signal to its end, in seconds."""
+    return settings.shutdown_timeout_s + INTERRUPTED_S + CLOSING_S
+
+
+class Lifecycle:
+    """
+    Sanic's server listeners.
+
+    Sanic by itself lets idle connections hold the end up for the whole grace, and cancels what still runs only
+    after the services were closed; so the connections are ended here, while the services are open.
+    """
+
+    def __init__(self, settings: Settings, open_services: OpenServices) -> None:
+        self._settings = settings
+        self._open_services = open_services
+        self._stack = AsyncExitStack()
+        self._ending: asyncio.Task[None] | None = None
+
+    def attach(self, app: Sanic) -> None:
+        """Registers the listeners; `app.ctx.connections` is the server's set of open connections."""
+        app.ctx.connections = set()
+        app.before_server_start(self._start)
+        app.before_server_stop(self._begin_stop)
+        app.after_server_stop(self._finish)
+
+    async def _start(self, app: Sanic) -> None:
+        register_services(app, await self._stack.enter_async_context(self._open_services(self._settings)))
+
+    async def _begin_stop(self, app: Sanic) -> None:
+        app.ctx.services.drain.begin()
+        patience_s = self._settings.shutdown_timeout_s + INTERRUPTED_S
+        self._ending = asyncio.create_task(end_connections(app.ctx.connections, patience_s))
+
+    async def _finish(self, _: Sanic) -> None:
+        if self._ending is not None:
+            await self._ending
+        await self._stack.aclose()
+
+
+async def end_connections(connections: set[HttpProtocol], patience_s: float) -> None:
+    """Closes each connection once it is idle, and those that are not after `patience_s`; waits for their handlers."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    handlers: set[asyncio.Task[None]] = set()
+    while connections:
+        # Sanic has no public name for a connection's task. It outlives its connection while a handler cleans up.
+        handlers |= {connection._task for connection in connections if connection._task}  # noqa: SLF001
+        for connection in tuple(connections):
+            connection.close_if_idle()
+            if loop.time() >= deadline:
+                connection.abort()
+        await asyncio.sleep(LOOK_S)
+    if handlers:
+        await asyncio.wait(handlers, timeout=CLOSING_S)

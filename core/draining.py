@@ -1,0 +1,49 @@
+"""The end of a process: new work is refused, running work gets a set time, then it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+Interrupt = Callable[[], None]
+
+
+class Drain:
+    """
+    Whether this process is about to end, and what has to be told when its time is up.
+
+    Work that may outlast the time registers an interrupt: a plain function, called once in the event loop, that
+    makes the work end by itself soon (a stream sends its error event). Work takes its interrupt back only when
+    nothing more is to be done for it.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._interrupts: set[Interrupt] = set()
+        self._draining = self._time_is_up = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether new work is to be refused."""
+        return self._draining
+
+    def begin(self) -> None:
+        """Starts the countdown; a second call changes nothing. Needs a running event loop."""
+        if not self._draining:
+            self._draining = True
+            asyncio.get_running_loop().call_later(self._timeout_s, self._interrupt_all)
+
+    def add_interrupt(self, interrupt: Interrupt) -> None:
+        """Registers work; when the time is up already, it is interrupted in the loop's next turn."""
+        self._interrupts.add(interrupt)
+        if self._time_is_up:
+            asyncio.get_running_loop().call_soon(interrupt)
+
+    def remove_interrupt(self, interrupt: Interrupt) -> None:
+        """Forgets work that has ended; unknown ones do not matter."""
+        self._interrupts.discard(interrupt)
+
+    def _interrupt_all(self) -> None:
+        self._time_is_up = True
+        for interrupt in tuple(self._interrupts):
+            interrupt()

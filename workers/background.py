@@ -1,0 +1,79 @@
+"""
+The background worker: what the clock triggers, in one process besides the web workers.
+
+`python -m workers.background` runs it alone; `python app.py` runs it as one of its processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from functools import partial
+from logging.config import dictConfig
+
+import uvloop
+
+from conf.log_config import log_config
+from conf.settings import EXIT_CODE, InvalidSettings, Settings
+from core.bootstrap import BackgroundServices, open_background_services
+from core.catalog import InvalidCatalog
+from core.clock import SystemClock
+from workers import heartbeat, probing, reaping
+from workers.periodic import Periodic
+from workers.signals import on_first_stop
+
+CLOSING_S = 3  # platforms kill what has not ended 5 s after a stop signal
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """The whole life of the process; the result is its exit code."""
+    try:
+        settings = _checked_settings()
+        dictConfig(log_config(settings))
+        uvloop.run(run(settings))
+    except (InvalidSettings, InvalidCatalog) as problem:
+        print(problem, file=sys.stderr)  # noqa: T201 - for whoever starts it by hand
+        return EXIT_CODE
+    return 0
+
+
+async def run(settings: Settings) -> None:
+    """Does the jobs until the first stop signal."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    on_first_stop(partial(loop.call_soon_threadsafe, stopped.set))
+    async with open_background_services(settings) as services:
+        tasks = [asyncio.create_task(job.run()) for job in jobs(settings, services)]
+        log.info("background worker started")
+        await stopped.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CLOSING_S)
+
+
+def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
+    """What is to be done, and how often."""
+    beat = partial(heartbeat.beat, services.store, SystemClock())
+    return [
+        Periodic("the heartbeat", beat, heartbeat.EVERY_S),
+        Periodic("probing the nodes", partial(probing.probe, services.prober), settings.node_probe_interval_s),
+        Periodic("reaping", partial(reaping.reap, services.reaper), reaping.EVERY_S),
+    ]
+
+
+def _checked_settings() -> Settings:
+    settings = Settings.load()
+    if settings.redis_url is None:
+        raise InvalidSettings(
+            [
+                "REDIS_URL: is not set, and only `python app.py` brings its own. Example: REDIS_URL=redis://localhost:6379/0"
+            ]
+        )
+    return settings
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The listening sockets: one for each web worker on the same port, so that the kernel spreads connections evenly."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+
+class CantListen(Exception):
+    """The address can't be listened on; the message says why."""
+
+
+@contextmanager
+def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
+    """
+    Binds `count` sockets, not listening yet. Raises CantListen.
+
+    A first socket without SO_REUSEPORT asks whether the port is free: with it, a second gateway would silently
+    take half of the first one's connections.
+    """
+    with ExitStack() as stack:
+        try:
+            _bound(host, port).close()
+            listeners = [stack.enter_context(_bound(host, port, socket.SO_REUSEPORT)) for _ in range(count)]
+        except OSError as problem:
+            raise CantListen(f"HOST, PORT: can't listen on {host}:{port}: {problem.strerror}") from problem
+        yield listeners
+
+
+def refuse(listener: socket.socket) -> None:
+    """Stops listening in every process that shares the socket; a client is refused at once from here on."""
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _bound(host: str, port: int, *options: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,53 @@
+"""A job that is done again and again, whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from random import SystemRandom
+
+JITTER = 0.1  # share of the interval, so that many gateways do not knock at the same moment
+
+log = logging.getLogger(__name__)
+chance = SystemRandom()
+
+
+class Periodic:
+    """
+    Runs a job at once, then about every `every_s` seconds.
+
+    A job that raises keeps its schedule. Only its first failure and its recovery are logged: a Redis that is away
+    for an hour is one event, not hundreds.
+    """
+
+    def __init__(self, name: str, job: Callable[[], Awaitable[None]], every_s: float) -> None:
+        self._name = name
+        self._job = job
+        self._every_s = every_s
+        self._failing = False
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every_s * chance.uniform(1 - JITTER, 1 + JITTER))
+
+    async def once(self) -> None:
+        """One turn; never raises."""
+        try:
+            await self._job()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the next turn may do
+            self._note_failure(problem)
+        else:
+            self._note_success()
+
+    def _note_failure(self, problem: Exception) -> None:
+        if not self._failing:
+            log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=problem)
+        self._failing = True
+
+    def _note_success(self) -> None:
+        if self._failing:
+            log.info("%s works again", self._name)
+        self._failing = False

@@ -1,0 +1,213 @@
+"""
+The gateway's processes: web workers and the background worker, started, watched and ended by one main process.
+
+Sanic's own process table and start-up are used as they are; what its 25.12 release does wrong at a platform that
+restarts often is done here instead. Each repair names what it repairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
+from signal import SIGKILL, SIGTERM
+from types import FrameType
+from typing import Any
+
+from sanic import Sanic
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
+from sanic.worker.loader import AppLoader
+from sanic.worker.manager import WorkerManager
+from sanic.worker.process import Worker
+from sanic.worker.serve import worker_serve
+
+from workers.backoff import Backoff
+from workers.child import die_with_parent
+from workers.listeners import refuse
+from workers.signals import held, on_first_stop
+
+BACKLOG = 1024  # connections that wait to be accepted, for each worker
+LOOK_S = 0.1  # how often main looks after its processes
+SETTLE_S = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class ProcessManager(WorkerManager):
+    """
+    One web worker for each listening socket, besides what is added by `manage`.
+
+    From its construction on, a stop signal to this process means: end all of them well. Each further one is
+    ignored: platforms signal more than once and whole process groups (Sanic kills all at the second one).
+    """
+
+    def __init__(
+        self, create_app: Callable[[], Sanic], listeners: list[socket.socket], grace_s: float, ready: Callable[[], None]
+    ) -> None:
+        self._listeners = listeners
+        self._unassigned = iter(listeners)
+        self._grace_s = grace_s
+        self._on_ready = ready
+        self._ready: set[str] = set()
+        self._started: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        self._failed = False
+        context = get_context("spawn")
+        inbox, outbox = context.Pipe(duplex=False)
+        states: dict[str, Any] = {}  # each child gets a copy and only writes to it: main needs no more than the pipe
+        settings = {
+            "host": None,
+            "port": None,
+            "app_name": "",
+            "app_loader": AppLoader(factory=create_app),
+            "monitor_publisher": outbox,
+            "worker_state": states,
+            "backlog": BACKLOG,
+            "register_sys_signals": False,
+        }
+        super().__init__(len(listeners), serve_web, settings, context, (outbox, inbox), states)
+
+    def create_server(self) -> Worker:
+        """One web worker with a socket of its own: a shared one is drained unevenly, by whoever wakes first."""
+        self._server_settings = {**self._server_settings, "sock": next(self._unassigned)}
+        return super().create_server()
+
+    def run(self) -> int:
+        """Starts all, watches them, ends them after a stop signal; the exit code is 0 when all of it went well."""
+        self.start()
+        self.monitor()
+        self.shutdown()
+        self.join()
+        return int(self._failed)
+
+    def start(self) -> None:
+        resource_tracker.ensure_running()  # its first start would let held signals through
+        for process in self._all():
+            if not self._shutting_down:
+                self._launch(process.name, process.start)
+
+    def monitor(self) -> None:
+        """
+        Until a stop signal: notes who is ready, restarts who ended.
+
+        Sanic waits for the workers' acknowledgements first, and for ever when it is stopped meanwhile (sanic#2997);
+        a process that died is marked as failed and left so (sanic#3062).
+        """
+        while not self._shutting_down:
+            if self.monitor_subscriber.poll(LOOK_S):
+                self._note(self.monitor_subscriber.recv())
+            for process in self._all():
+                if not process.is_alive() and not self._shutting_down:
+                    self._revive(process)
+
+    def shutdown_signal(self, signal: int, frame: FrameType | None) -> None:
+        """Runs between any two steps of main, so it only leaves word."""
+        if not self._shutting_down:
+            self._shutting_down = True
+            self.monitor_publisher.send(None)
+
+    def shutdown(self) -> None:
+        """
+        Refuses new connections and asks all to end.
+
+        Sanic keeps its copy of the listening socket open: the kernel goes on accepting what nobody will serve.
+        """
+        self._shutting_down = True
+        for listener in self._listeners:
+            refuse(listener)
+        self._signal_all(SIGTERM)
+
+    def join(self) -> None:
+        """Waits until all have ended; who has not within the grace is killed (Sanic waits for ever)."""
+        deadline = time.monotonic() + self._grace_s
+        while any(process.is_alive() for process in self._all()):
+            if time.monotonic() > deadline:
+                log.error("some processes did not end in time and were killed")
+                self._failed = True
+                self._signal_all(SIGKILL)
+            time.sleep(LOOK_S / 2)
+
+    def _all(self) -> list[Any]:
+        return [process for worker in self.workers for process in worker.processes]
+
+    def _launch(self, name: str, start: Callable[[], None]) -> None:
+        with held():
+            start()
+        self._started[name] = time.monotonic()
+
+    def _note(self, message: object) -> None:
+        """A web worker that is ready sends its name; Sanic's own messages are not used here."""
+        servers = {process.name for process in self.transient_processes}
+        if message not in servers or self._is_up():
+            return
+        self._ready.add(str(message))
+        if self._is_up():
+            self._on_ready()
+
+    def _is_up(self) -> bool:
+        return len(self._ready) == self.num_server
+
+    def _revive(self, process: Any) -> None:
+        name = process.name
+        if name not in self._due:
+            lived_s = time.monotonic() - self._started[name]
+            self._due[name] = time.monotonic() + self._backoffs.setdefault(name, Backoff()).after(lived_s)
+            log.error("%s ended by itself (exit code %s)", name, process.exitcode)
+            self._give_up_if_never_ready(process)
+        elif time.monotonic() >= self._due[name]:
+            del self._due[name]
+            self._launch(name, process.restart)
+
+    def _give_up_if_never_ready(self, process: Any) -> None:
+        """A release whose web workers can't even start must fail, so that the platform keeps the former one."""
+        if not self._is_up() and process in self.transient_processes:
+            self._failed = self._shutting_down = True
+
+    def _signal_all(self, number: int) -> None:
+        """One by one: Sanic kills process groups, and with them the shell or test that started it."""
+        for process in self._all():
+            if process.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+
+
+def serve_web(**settings: Any) -> None:
+    """The body of a web worker's process, from the first line to its exit."""
+    tie_to_main()
+    app: Sanic = settings.pop("app_loader").load()
+    app.after_server_start(partial(_announce, settings["monitor_publisher"]))
+    app.before_server_stop(partial(_stop_listening, settings["sock"]))
+    app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))  # else it counts as not started
+    worker_serve(**{**settings, "app_loader": None, "app_name": app.name, "connections": app.ctx.connections})
+
+
+def tie_to_main() -> None:
+    """A killed main takes this process along; Sanic's would live on and hold the port."""
+    if main := parent_process():
+        die_with_parent(main.pid)
+
+
+async def _announce(publisher: Any, app: Sanic) -> None:
+    """
+    Tells main, and takes stop signals from here on.
+
+    A little later, since ending the loop inside this listener would break the start: Sanic counts on its loop to
+    run to the end of it. Sanic's own handlers end the loop at each signal, also in the middle of the drain.
+    """
+    loop = asyncio.get_running_loop()
+    stop = partial(app.stop, terminate=False)
+    loop.call_later(SETTLE_S, on_first_stop, partial(loop.call_soon_threadsafe, stop))
+    publisher.send(current_process().name)
+
+
+async def _stop_listening(listener: socket.socket, _: Sanic) -> None:
+    """Also when this worker alone was stopped: main's copy of the socket would keep its share of clients waiting."""
+    refuse(listener)
