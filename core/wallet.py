@@ -8,7 +8,8 @@ from typing import Any
 import eth_keys.exceptions
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
-from eth_utils import ValidationError, to_checksum_address
+from eth_utils.address import to_checksum_address
+from eth_utils.exceptions import ValidationError
 
 ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 SIGNATURE = re.compile(r"0x(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{130})")

@@ -28,7 +28,7 @@ class SignIn:
     async def challenge(self, address: str, origin: str | None) -> Challenge:
         """What the wallet is to sign; `origin` is the site that asks."""
         address = address.lower()
-        site = origin if origin in self._origins else self._origins[0]
+        site = self._origins[0] if origin is None or origin not in self._origins else origin
         return self._challenge(address, await self._nonces.issue(address, site))
 
     async def verify(self, address: str, signature: str) -> str:
