@@ -292,7 +292,7 @@ class _Connection(asyncio.Protocol):
             await asyncio.sleep(3600)
         if fault in STATUS_FAULTS:
             status, detail = STATUS_FAULTS[Fault(fault)]
-            about: dict[str, Any] = {"code": status, "message": detail, "type": "exceed_context_size_error"}
+            about: dict[str, Any] = {"code": status, "message": detail, "type": "invalid_request_error"}
             return self._json(status, {"error": about} if self.node.kind == "openai" else {"detail": detail})
         if fault == Fault.REDIRECT:
             return self._write(b"HTTP/1.1 307 T\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n")
@@ -353,10 +353,10 @@ class _Connection(asyncio.Protocol):
         self._write(head.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n") if node.close else head)
         events = self._events(reply)
         for count, event in enumerate(events):
-            if count == node.after and await self._fault(event):
-                return
             if node.delay_s:
                 await asyncio.sleep(node.delay_s)
+            if count == node.after and await self._fault(event):
+                return
             await self._send(_chunk(event))
         if len(events) <= node.after and await self._fault(events[-1] if events else b"data: {}\n\n"):
             return
