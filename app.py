@@ -17,6 +17,7 @@ from sanic_ext.extensions.injection.extension import InjectionExtension
 
 import blueprints
 from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
+from blueprints.routing import AnyCaseRouter
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
 from core.bootstrap import open_services, read_catalog
@@ -41,7 +42,7 @@ def create_app() -> Sanic:
 def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic:
     """The application; `open_services` says what it serves with."""
     dumps = partial(ujson.dumps, ensure_ascii=False, escape_forward_slashes=False)
-    app = Sanic(NAME, env_prefix=None, log_config=log_config(settings), dumps=dumps)
+    app = Sanic(NAME, router=AnyCaseRouter(), env_prefix=None, log_config=log_config(settings), dumps=dumps)
     _configure(app, settings)
     Extend(app, extensions=[InjectionExtension], built_in_extensions=False)
     blueprints.register(app, settings)

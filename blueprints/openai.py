@@ -35,7 +35,8 @@ async def chat_completions(
     """https://platform.openai.com/docs/api-reference/chat/create"""
     asked = parse_chat(request.body)
     if asked.stream:
-        return await _stream(request, caller, inference, settings, asked, chat=True)
+        await _stream(request, caller, inference, settings, asked, chat=True)
+        return None
     return _whole(await inference.complete(caller, asked.inference), shapes.chat)
 
 
@@ -46,7 +47,8 @@ async def completions(
     """https://platform.openai.com/docs/api-reference/completions/create"""
     asked = parse_completion(request.body)
     if asked.stream:
-        return await _stream(request, caller, inference, settings, asked, chat=False)
+        await _stream(request, caller, inference, settings, asked, chat=False)
+        return None
     return _whole(await inference.complete(caller, asked.inference), shapes.text)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sanic.exceptions import NotFound
+from sanic.models.handler_types import RouteHandler
 from sanic.router import Router
+from sanic_routing.route import Route
 
 READ = ("GET", "HEAD")
 
@@ -17,11 +19,11 @@ class AnyCaseRouter(Router):
     What a path carries as a value (an address, a model's id) is compared in any letter case by its handler.
     """
 
-    def get(self, path: str, method: str, host: str | None) -> Any:
+    def _get(self, path: str, method: str, host: str | None) -> tuple[Route, RouteHandler, dict[str, Any]]:
         try:
-            return super().get(path, method, host)
+            return super()._get(path, method, host)
         except NotFound:
             lowered = path.lower()
             if lowered == path:
                 raise
-            return super().get(lowered, method, host)
+            return super()._get(lowered, method, host)

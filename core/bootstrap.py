@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from conf.settings import Settings
@@ -19,12 +20,15 @@ from core.billing.reaper import Reaper
 from core.catalog import Catalog
 from core.clock import SystemClock
 from core.draining import Drain
+from core.errors import ShuttingDown
 from core.inference.service import InferenceService
+from core.nodes.attempt import Timeouts
+from core.nodes.ejection import Ejection
 from core.nodes.probe import NodeProber
 from core.nodes.registry import NodeRegistry
 from core.nodes.router import NodeRouter
-from core.nodes.sources import static_nodes
-from core.nodes.transport.connection import Timeouts, open_upstream
+from core.nodes.sources import StaticNodes
+from core.nodes.transport.pool import ConnectionPool
 from core.readiness import Readiness
 from core.store import Store, open_store
 
@@ -76,23 +80,24 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
     """The services of one web worker. `tiers` replaces where tiers come from."""
     clock, catalog, drain = SystemClock(), read_catalog(settings), Drain(settings.shutdown_timeout_s)
     tiers = tiers or FreeForAll()
-    async with (
-        open_store(required_redis_url(settings)) as store,
-        open_upstream(_timeouts(settings), secret=settings.node_api_secret) as upstream,
-        NodeRegistry(store) as nodes,
-    ):
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(required_redis_url(settings)))
+        nodes = NodeRegistry(store, clock, Ejection())
+        await nodes.start()
+        stack.push_async_callback(nodes.stop)
+        pool = ConnectionPool(settings.node_connect_timeout_s, secret=settings.node_api_secret)
+        stack.push_async_callback(pool.aclose)
+        drain.add_interrupt(partial(pool.interrupt, ShuttingDown()))
         tokens = TokenService(
             settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_expiration_s, clock, store
         )
-        sign_in = SignIn(Nonces(store), tokens, clock, settings.chain_id, settings.cors_origins)
         admission = Admission(store, tiers, catalog, _limits(settings), _lease_s(settings), clock)
-        ledger = Ledger(store)
-        router = NodeRouter(nodes, upstream)
+        ledger, router = Ledger(store), NodeRouter(nodes, pool, _timeouts(settings))
         yield Services(
             settings=settings,
             catalog=catalog,
             tokens=tokens,
-            sign_in=sign_in,
+            sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins),
             operator_key=OperatorKey(settings.openai_compat_api_key),
             tiers=tiers,
             inference=InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s),
@@ -106,12 +111,11 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
 @asynccontextmanager
 async def open_background_services(settings: Settings) -> AsyncIterator[BackgroundServices]:
     """The services of the background worker."""
-    catalog = read_catalog(settings)
-    nodes = static_nodes(settings.node_urls, settings.petals_api_url)
-    async with (
-        open_store(required_redis_url(settings)) as store,
-        NodeProber(store, catalog, nodes, SystemClock()) as prober,
-    ):
+    urls = (*settings.node_urls, *filter(None, [settings.petals_api_url]))
+    async with open_store(required_redis_url(settings)) as store:
+        prober = NodeProber(
+            [StaticNodes(urls)], read_catalog(settings), store, SystemClock(), secret=settings.node_api_secret
+        )
         yield BackgroundServices(store=store, prober=prober, reaper=Reaper(store))
 
 
@@ -142,7 +146,6 @@ def _lease_s(settings: Settings) -> int:
 
 def _timeouts(settings: Settings) -> Timeouts:
     return Timeouts(
-        connect_s=settings.node_connect_timeout_s,
         first_token_s=settings.node_first_token_timeout_s,
         token_s=settings.node_token_timeout_s,
         total_s=settings.node_total_timeout_s,
