@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
 
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import json
 
-from blueprints.routing import READ
+from blueprints.routing import MODEL_ID, READ, decoded
 from core.auth.caller import Caller
 from core.auth.tokens import TokenService
 from core.catalog import Catalog, Model
@@ -24,13 +23,13 @@ async def list_models(_: Request, catalog: Catalog, nodes: NodeRegistry) -> HTTP
     return json({"models": [_shape(model, nodes) for model in catalog]})
 
 
-@bp.route("/<model_id:path>", methods=READ)
+@bp.route(MODEL_ID, methods=READ)
 async def model_detail(
     _: Request, model_id: str, caller: Caller, tokens: TokenService, catalog: Catalog, nodes: NodeRegistry
 ) -> HTTPResponse:
     """An id with a slash may come raw or as %2F."""
     await tokens.ensure_live(caller)
-    name = unquote(model_id)
+    name = decoded(model_id)
     model = catalog.named(name)
     if model is None:
         raise UnknownResource(f"Model {name} not found")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
@@ -12,7 +11,7 @@ from sanic.response import json, raw
 
 from blueprints import shapes
 from blueprints.frames import OpenAIFrames
-from blueprints.routing import READ
+from blueprints.routing import MODEL_ID, READ, decoded
 from blueprints.streaming import event_stream, send_answer
 from conf.settings import Settings
 from core.access.rate_limit import quota_headers
@@ -58,10 +57,10 @@ async def list_models(_: Request, caller: Caller, catalog: Catalog) -> HTTPRespo
     return json({"object": "list", "data": [_model(model) for model in catalog]})
 
 
-@bp.route("/models/<model_id:path>", methods=READ)
+@bp.route("/models" + MODEL_ID, methods=READ)
 async def retrieve_model(_: Request, model_id: str, caller: Caller, catalog: Catalog) -> HTTPResponse:
     """https://platform.openai.com/docs/api-reference/models/retrieve"""
-    name = unquote(model_id)
+    name = decoded(model_id)
     model = catalog.named(name)
     if model is None:
         raise UnknownModel(name)

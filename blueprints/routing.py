@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from sanic.exceptions import NotFound
 from sanic.models.handler_types import RouteHandler
@@ -10,6 +11,8 @@ from sanic.router import Router
 from sanic_routing.route import Route
 
 READ = ("GET", "HEAD")
+# Raw or %2F, a model's id has slashes; it must not be empty, or a list's own trailing slash would be taken for one.
+MODEL_ID = "/<model_id:[^/].*>"
 
 
 class AnyCaseRouter(Router):
@@ -27,3 +30,8 @@ class AnyCaseRouter(Router):
             if lowered == path:
                 raise
             return super()._get(lowered, method, host)
+
+
+def decoded(model_id: str) -> str:
+    """The id as the catalogue writes it, from a path."""
+    return unquote(model_id).rstrip("/")
