@@ -1,0 +1,127 @@
+"""The account: what a commit, a delivery and a hand-back do, and that each does it once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from core.access.grant import Grant
+from core.billing.ledger import Ledger, Totals
+from core.catalog import Tier
+from core.errors import StoreUnavailable
+from core.inference.completion import Usage
+from core.store import Store, open_store
+from tests.access.gates import ADA, ASKED, BOB, CATALOG, Everyone, gate, used
+
+NODE, OTHER_NODE = "http://10.0.0.5:31331", "http://10.0.0.6:31331"
+NOTHING = Totals(answers=0, prompt_tokens=0, completion_tokens=0)
+USAGE = Usage(prompt_tokens=8, completion_tokens=5, total_tokens=13)
+
+
+@pytest.mark.asyncio
+class TestCommit:
+    async def test_counts_the_answer_for_the_fleet_and_for_its_node(self, store: Store) -> None:
+        ledger = Ledger(store)
+
+        await ledger.commit(await gate(store).admit(ADA, ASKED), USAGE, NODE)
+        await ledger.commit(await gate(store).admit(BOB, ASKED), Usage(1, 2, 3), OTHER_NODE)
+
+        assert await ledger.totals() == Totals(answers=2, prompt_tokens=9, completion_tokens=7)
+        assert await ledger.node_totals(NODE) == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
+        assert await ledger.node_totals(OTHER_NODE) == Totals(answers=1, prompt_tokens=1, completion_tokens=2)
+
+    async def test_twice_counts_once_also_at_the_same_time(self, store: Store) -> None:
+        ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+
+        await asyncio.gather(*(ledger.commit(grant, USAGE, NODE) for _ in range(20)))
+
+        assert await ledger.totals() == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
+
+    async def test_ends_the_chance_to_hand_it_back(self, store: Store) -> None:
+        ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+        await ledger.commit(grant, USAGE, NODE)
+
+        await ledger.hand_back(grant)
+
+        assert await used(store) == 1
+
+    async def test_counts_pro_answers_too(self, store: Store) -> None:
+        ledger = Ledger(store)
+
+        await ledger.commit(await gate(store, tiers=Everyone(Tier.PRO)).admit(ADA, ASKED), USAGE, NODE)
+
+        assert (await ledger.totals())["answers"] == 1
+
+
+@pytest.mark.asyncio
+class TestHandBack:
+    async def test_frees_exactly_one_slot(self, store: Store) -> None:
+        admission = gate(store)
+        grants = [await admission.admit(ADA, ASKED) for _ in range(3)]
+
+        await Ledger(store).hand_back(grants[1])
+
+        assert await used(store) == 2
+
+    async def test_twice_is_once_also_at_the_same_time(self, store: Store) -> None:
+        admission = gate(store)
+        grants = [await admission.admit(ADA, ASKED) for _ in range(3)]
+
+        await asyncio.gather(*(Ledger(store).hand_back(grants[0]) for _ in range(20)))
+
+        assert await used(store) == 2
+
+    async def test_leaves_other_users_alone(self, store: Store) -> None:
+        admission = gate(store)
+        await admission.admit(BOB, ASKED)
+
+        await Ledger(store).hand_back(await admission.admit(ADA, ASKED))
+
+        assert (await used(store, ADA), await used(store, BOB)) == (0, 1)
+
+    async def test_after_the_first_piece_left_does_nothing(self, store: Store) -> None:
+        ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+        await ledger.delivered(grant)
+
+        await ledger.hand_back(grant)
+
+        assert await used(store) == 1
+
+    async def test_counts_no_usage(self, store: Store) -> None:
+        ledger = Ledger(store)
+
+        await ledger.hand_back(await gate(store).admit(ADA, ASKED))
+
+        assert await ledger.totals() == NOTHING
+
+
+@pytest.mark.asyncio
+class TestDelivered:
+    async def test_twice_is_harmless_and_the_commit_still_counts(self, store: Store) -> None:
+        ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+        await ledger.delivered(grant)
+        await ledger.delivered(grant)
+
+        await ledger.commit(grant, USAGE, NODE)
+
+        assert (await ledger.totals())["answers"] == 1
+
+
+@pytest.mark.asyncio
+class TestTotals:
+    async def test_are_zeros_before_the_first_answer(self, store: Store) -> None:
+        assert await Ledger(store).totals() == NOTHING
+        assert await Ledger(store).node_totals(NODE) == NOTHING
+
+
+@pytest.mark.asyncio
+class TestWithoutRedis:
+    async def test_every_note_says_that_the_store_is_away(self, tmp_path: Path) -> None:
+        grant = Grant("req_1_0123456789abcdef", ADA, Tier.FREE, CATALOG.require("small"), 8, None)
+        async with open_store(f"unix://{tmp_path}/none.sock") as store:
+            ledger = Ledger(store)
+            for note in (ledger.commit(grant, USAGE, NODE), ledger.delivered(grant), ledger.hand_back(grant)):
+                with pytest.raises(StoreUnavailable):
+                    await note
