@@ -148,10 +148,10 @@ class NodeServer:
             while self.working:
                 await asyncio.sleep(0.005)
 
-    def reply(self, body: dict[str, Any]) -> Reply:
+    def reply(self, seen: Seen) -> Reply:
         """What the script has for this request, within its token limit and stop sequences."""
-        count = len(self.generated) - 1
-        answer = self.answers[min(count, len(self.answers) - 1)]
+        body, turn = seen.body, [seen is one for one in self.generated].index(True)
+        answer = self.answers[min(turn, len(self.answers) - 1)]
         limit = body.get("max_tokens") or (body.get("parameters") or {}).get("max_new_tokens") or 128
         tokens = re.findall(r"\s*\S+|\s+$", answer) if isinstance(answer, str) else list(answer)
         finish = "length" if len(tokens) > limit else "stop"
@@ -260,7 +260,7 @@ class _Connection(asyncio.Protocol):
         elif seen.path == "/v1/models" and node.kind == "openai":
             self._json(200, {"object": "list", "data": [{"id": node.model, "object": "model"}]})
         elif seen.method == "POST" and seen.path in PATHS[node.kind]:
-            await self._generate(node.reply(seen.body), seen.body)
+            await self._generate(node.reply(seen))
         else:
             self._json(404, {"detail": "Not Found"})
 
@@ -286,7 +286,7 @@ class _Connection(asyncio.Protocol):
             about |= {"mode": node.mode, "address": ADDRESS, "uptime": 12}
         return self._json(200, about)
 
-    async def _generate(self, reply: Reply, body: dict[str, Any]) -> None:
+    async def _generate(self, reply: Reply) -> None:
         fault = self.node.fault
         if fault == Fault.STALL_FIRST:
             await asyncio.sleep(3600)
@@ -302,9 +302,9 @@ class _Connection(asyncio.Protocol):
             return self._write(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 999) for i in range(300)))
         if reply.stream:
             return await self._stream(reply)
-        return await self._whole(reply, body)
+        return await self._whole(reply)
 
-    async def _whole(self, reply: Reply, body: dict[str, Any]) -> None:
+    async def _whole(self, reply: Reply) -> None:
         await asyncio.sleep(self.node.delay_s * len(reply.tokens))
         fault, text = self.node.fault, "".join(reply.tokens)
         usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": len(reply.tokens)}

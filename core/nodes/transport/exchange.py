@@ -43,6 +43,7 @@ class Exchange:
         "_complete",
         "_error",
         "_head_done",
+        "_keep_alive",
         "_limit",
         "_line",
         "_lingers",
@@ -67,7 +68,7 @@ class Exchange:
         self._parser = HttpResponseParser(self)
         self._received = self._size = 0
         self._body: list[bytes] = []
-        self._head_done = self._complete = self._paused = self._lingers = False
+        self._head_done = self._complete = self._keep_alive = self._paused = self._lingers = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -189,6 +190,7 @@ class Exchange:
         """The end of an answer, interim ones apart."""
         if self._head_done:
             self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # asked later it has forgotten
             self._wake()
 
     # -- within
@@ -227,7 +229,7 @@ class Exchange:
     def _settle(self) -> None:
         """Parts from the connection once nobody reads any more and the answer is over."""
         if self._lingers and self._complete and self._line is not None:
-            self._part(reusable=self._parser.should_keep_alive())
+            self._part(reusable=self._keep_alive)
 
     def _resume(self) -> None:
         self._paused = False
