@@ -9,6 +9,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.response import BaseHTTPResponse, empty
 
 from blueprints.errors import answer
+from core import request_id as logged
 from core.draining import Drain
 from core.errors import ShuttingDown
 
@@ -46,6 +47,7 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
     allowed = frozenset(cors_origins)
 
     async def before(request: Request) -> HTTPResponse | None:
+        logged.request_id.set(request_id(request))
         if request.method == "OPTIONS":
             return empty(204)
         if _drain(app).draining and request.path not in ("/health", "/ready"):
