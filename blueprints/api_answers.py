@@ -1,0 +1,85 @@
+"""The answers of the API document: bodies, event streams, the headers of the quota, and each door's errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from blueprints import api_shapes as plain
+from blueprints.api_schemas import ref
+
+Part = dict[str, Any]
+QUOTA_HEADERS = (
+    "RateLimit-Policy",
+    "RateLimit",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+)
+HEADERS: dict[str, tuple[str, str]] = {  # what it says, and an example
+    "X-Request-Id": ("The request's id: the one that you sent, if it is a plain word, else ours.", "my-request-1"),
+    "Retry-After": ("Seconds to wait before the next try.", "1800"),
+    "WWW-Authenticate": ("How to authenticate (RFC 6750).", "Bearer"),
+    "RateLimit-Policy": ("The Free quota: `q` requests in any `w` seconds. Pro has none.", '"free";q=10;w=3600'),
+    "RateLimit": ("What is left: `r` requests; `t` seconds until there is one more.", '"free";r=7;t=1800'),
+    "x-ratelimit-limit-requests": ("The Free quota, in OpenAI's spelling.", "10"),
+    "x-ratelimit-remaining-requests": ("What is left of it.", "7"),
+    "x-ratelimit-reset-requests": ("Until there is one more.", "30m0s"),
+}
+ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {  # what it means, and its own headers
+    400: ("The request can't be used as it is; the message says why.", ()),
+    401: ("No token, or one that is forged, expired or signed out.", ("WWW-Authenticate",)),
+    403: ("The model is for Pro users.", ()),
+    404: ("What is asked for does not exist.", ()),
+    408: ("The request's body did not arrive in time.", ()),
+    413: ("The body is too large.", ()),
+    429: ("The Free quota is used up.", ("Retry-After", *QUOTA_HEADERS)),
+    503: ("Not now: no node can serve it, the store is away, or the gateway restarts. Try again.", ("Retry-After",)),
+}
+
+
+def headers() -> dict[str, Part]:
+    """Every header by its name."""
+    return {
+        name: {"description": text, "schema": {"type": "string"}, "example": example}
+        for name, (text, example) in HEADERS.items()
+    }
+
+
+def body(shape: type[msgspec.Struct], **examples: Any) -> Part:
+    """A JSON body; each example by a name."""
+    content: Part = {"schema": ref(shape)}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
+
+
+def events(example: str) -> Part:
+    """A body of server-sent events."""
+    return {"text/event-stream": {"schema": {"type": "string"}, "example": example}}
+
+
+def text(*types: str) -> Part:
+    """A body that is no JSON, of one of the content types."""
+    return {kind: {"schema": {"type": "string"}} for kind in types}
+
+
+def answer(about: str, content: Part, extra_headers: tuple[str, ...] = ()) -> Part:
+    """One answer."""
+    named = {name: {"$ref": f"#/components/headers/{name}"} for name in (*extra_headers, "X-Request-Id")}
+    return {"description": about, "headers": named, "content": content}
+
+
+def native_errors(*statuses: int) -> dict[int, Part]:
+    """Errors in the shape of /api/v1."""
+    return _errors(plain.NativeError, statuses)
+
+
+def openai_errors(*statuses: int) -> dict[int, Part]:
+    """Errors in OpenAI's shape."""
+    return _errors(plain.OpenAIError, statuses)
+
+
+def _errors(shape: type[msgspec.Struct], statuses: tuple[int, ...]) -> dict[int, Part]:
+    return {status: answer(ERRORS[status][0], body(shape), ERRORS[status][1]) for status in statuses}

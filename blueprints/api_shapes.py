@@ -1,0 +1,221 @@
+"""Bodies that doors read and write as plain objects, as typed shapes: the API document is made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from core.catalog import Tier
+from core.inference.native_body import MAX_TOKENS
+from core.inference.requests import MAX_MESSAGES, MAX_MODEL_NAME, MAX_TEXT
+from core.nodes.node import NodeKind
+from core.wallet import ADDRESS
+
+Address = Annotated[str, Meta(pattern=f"^{ADDRESS.pattern}$", description="An Ethereum address, in any letter case.")]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Count = Annotated[int, Meta(ge=0)]
+
+
+# --- what clients send to /api/v1; fields that are not listed here are refused ---
+
+
+class NonceRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Who wants to sign in."""
+
+    address: Address
+
+
+class VerifyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The signature over one of the three texts that `/api/v1/auth/nonce` gave."""
+
+    address: Address
+    signature: Annotated[str, Meta(description="65 bytes (r, s, v), or the 64 bytes of ERC-2098, as hex behind 0x.")]
+
+
+class NativeMessage(msgspec.Struct, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class NativeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A prompt, or messages, or both: then the prompt is what the model sees."""
+
+    model: Annotated[str, Meta(max_length=MAX_MODEL_NAME)]
+    prompt: Text | None = None
+    messages: Annotated[list[NativeMessage], Meta(max_length=MAX_MESSAGES)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = 0.7
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = 0.9
+    stream: Annotated[bool | None, Meta(description="Has no effect: /api/v1/inference/stream streams.")] = None
+
+
+# --- what /api/v1 answers ---
+
+
+class Health(msgspec.Struct):
+    """The process lives."""
+
+    status: Literal["ok"]
+    timestamp: Moment
+    service: str
+    version: str
+
+
+class Readiness(msgspec.Struct):
+    """Whether requests can be served, and what is missing."""
+
+    status: Literal["ready", "unready"]
+    redis: Literal["ok", "unavailable"]
+    nodes: Annotated[Count, Meta(description="Nodes online.")]
+    background: Annotated[Count | None, Meta(description="Seconds since the background worker's last sign of life.")]
+    draining: Annotated[bool, Meta(description="Whether this process is about to end.")]
+
+
+class SignInChallenge(msgspec.Struct, rename="camel"):
+    """One nonce in three forms; the wallet signs any one of them."""
+
+    nonce: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    message: Annotated[str, Meta(description="Plain text for personal_sign (EIP-191).")]
+    typed_data: Annotated[dict[str, Any], Meta(description="Complete EIP-712 JSON for eth_signTypedData_v4.")]
+    siwe: Annotated[str, Meta(description="A Sign-In with Ethereum message (ERC-4361) for personal_sign.")]
+
+
+class Token(msgspec.Struct):
+    """What a sign-in yields."""
+
+    token: Annotated[str, Meta(description="A JWT. Send it as `Authorization: Bearer <token>`.")]
+
+
+class Account(msgspec.Struct):
+    """The wallet that asks."""
+
+    address: Annotated[Address, Meta(description="In lower case.")]
+    tier: Tier
+
+
+class SignedOut(msgspec.Struct):
+    """The token is worth nothing from now on."""
+
+    status: Literal["ok"]
+
+
+class NativeModel(msgspec.Struct):
+    """One model of the catalogue."""
+
+    id: str
+    name: str
+    description: str
+    max_tokens: Annotated[int, Meta(description="The most tokens that one answer may have.")]
+    tier: Annotated[Tier, Meta(description="Who may use it: everyone, or only Pro users.")]
+    nodes: Annotated[Count, Meta(description="Online nodes that serve it.")]
+    status: Literal["available", "offline"]
+
+
+class NativeModelList(msgspec.Struct):
+    """The whole catalogue."""
+
+    models: list[NativeModel]
+
+
+class NodeInfo(msgspec.Struct, rename="camel"):
+    """One node of the network."""
+
+    url: str
+    address: Annotated[str, Meta(description="The owner's wallet in lower case; empty when it is not known.")]
+    status: Literal["online", "offline"]
+    last_health_check: Moment
+    kind: Annotated[NodeKind | None, Meta(description="The protocol that it speaks; null until it was reached once.")]
+    models: Annotated[list[str], Meta(description="Ids of the models that it serves.")]
+
+
+class NodeDetail(NodeInfo, rename="camel"):
+    """One node, with how its last health checks went."""
+
+    consecutive_failures: Count
+
+
+class NodeList(msgspec.Struct):
+    """The nodes that are online."""
+
+    total: Count
+    nodes: list[NodeInfo]
+
+
+class Served(msgspec.Struct):
+    """What a node has served through this gateway, ever."""
+
+    answers: Count
+    prompt_tokens: Count
+    completion_tokens: Count
+
+
+class NodeFound(msgspec.Struct):
+    """The node of this address."""
+
+    found: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    node: NodeDetail
+    served: Served
+
+
+class NodeNotFound(msgspec.Struct):
+    """No node is registered with this address."""
+
+    found: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    message: str
+
+
+class QuotaDetails(msgspec.Struct, rename="camel"):
+    """The Free quota once it is used up."""
+
+    used: Count
+    limit: Count
+    reset_at: Annotated[Moment, Meta(description="When the next request will be served.")]
+
+
+class NativeError(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What went wrong. A body with several faults has a list of messages."""
+
+    message: str | list[str]
+    status_code: int
+    error: Annotated[str, Meta(description="The status in words; some errors leave it out.")] | UnsetType = UNSET
+    details: QuotaDetails | UnsetType = UNSET
+
+
+# --- what /v1 answers ---
+
+
+class OpenAIModel(msgspec.Struct):
+    """One model, in OpenAI's shape."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModelList(msgspec.Struct):
+    """The catalogue, in OpenAI's shape."""
+
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class OpenAIProblem(msgspec.Struct, omit_defaults=True):
+    """What went wrong, for people and for programs."""
+
+    message: str
+    type: str
+    param: Annotated[str | None, Meta(description="The field that is at fault.")]
+    code: Annotated[str | None, Meta(description="A stable word for programs, such as `rate_limit_exceeded`.")]
+    details: QuotaDetails | UnsetType = UNSET
+
+
+class OpenAIError(msgspec.Struct):
+    """OpenAI's error shape."""
+
+    error: OpenAIProblem
