@@ -31,15 +31,20 @@ class Ledger:
         self._store = store
 
     async def commit(self, grant: Grant, usage: Usage, node_url: str) -> None:
-        """Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back."""
+        """
+        Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back.
+
+        No more is counted than the grant allows: a node's absurd figure would overflow the totals for ever.
+        """
         keys = [
             redis_keys.usage(grant.request_id),
             redis_keys.OPEN_REQUESTS,
             redis_keys.TOTALS,
             redis_keys.node_totals(node_url),
         ]
-        args = (_member(grant), usage.prompt_tokens, usage.completion_tokens, MARK_TTL_S)
-        await self._store.run("commit", keys, args)
+        prompt_tokens = _within(usage.prompt_tokens, grant.model.context_length)
+        completion_tokens = _within(usage.completion_tokens, grant.max_tokens)
+        await self._store.run("commit", keys, (_member(grant), prompt_tokens, completion_tokens, MARK_TTL_S))
 
     async def delivered(self, grant: Grant) -> None:
         """A stream's first piece leaves: from here on the request can't be handed back."""
@@ -69,3 +74,7 @@ class Ledger:
 
 def _member(grant: Grant) -> str:
     return redis_keys.open_request(grant.caller.subject, grant.request_id)
+
+
+def _within(tokens: int, most: int) -> int:
+    return max(0, min(tokens, most))

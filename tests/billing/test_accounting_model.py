@@ -26,6 +26,7 @@ from tests.access.gates import ADA, BOB, CATALOG
 MINUTE_MS = 60_000
 LIMIT, WINDOW_MIN, LEASE_MIN, STEP_MIN = 3, 60, 30, 25  # no multiple of the step is near the others: real time is small
 NODES = ("http://one", "http://two")
+MAX_TOKENS = 5000
 PICK = st.integers(0, 1000)
 
 
@@ -95,7 +96,7 @@ class Accounting(RuleBasedStateMachine):
         entry.is_open = False
 
     @precondition(lambda self: self.entries)
-    @rule(pick=PICK, node=st.sampled_from(NODES), tokens=st.integers(0, 5000))
+    @rule(pick=PICK, node=st.sampled_from(NODES), tokens=st.integers(0, MAX_TOKENS))
     def commit(self, pick: int, node: str, tokens: int) -> None:
         grant, entry = self.pick(pick)
         self.runner.run(self.ledger.commit(grant, Usage(7, tokens, 7 + tokens), node))
@@ -163,7 +164,7 @@ class Accounting(RuleBasedStateMachine):
     def pick(self, number: int) -> tuple[Grant, Entry]:
         request_id = list(self.entries)[number % len(self.entries)]
         entry = self.entries[request_id]
-        return Grant(request_id, entry.caller, entry.tier, CATALOG.require("small"), 8, None), entry
+        return Grant(request_id, entry.caller, entry.tier, CATALOG.require("small"), MAX_TOKENS, None), entry
 
 
 class TestAccounting:

@@ -47,6 +47,17 @@ class TestCommit:
 
         assert await used(store) == 1
 
+    @pytest.mark.parametrize("absurd", [10**30, 2**63 - 1, -1])
+    async def test_an_absurd_figure_of_a_node_does_not_spoil_the_totals(self, store: Store, absurd: int) -> None:
+        ledger, admission = Ledger(store), gate(store)
+        grant = await admission.admit(ADA, ASKED)
+
+        await ledger.commit(grant, Usage(absurd, absurd, absurd), NODE)
+        await ledger.commit(await admission.admit(ADA, ASKED), USAGE, NODE)
+
+        most = (grant.model.context_length, grant.max_tokens) if absurd > 0 else (0, 0)
+        assert await ledger.totals() == Totals(answers=2, prompt_tokens=most[0] + 8, completion_tokens=most[1] + 5)
+
     async def test_counts_pro_answers_too(self, store: Store) -> None:
         ledger = Ledger(store)
 
