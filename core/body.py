@@ -10,6 +10,7 @@ import msgspec
 from core.errors import InvalidRequest
 
 MAX_DEPTH = 32
+MAX_FIELDS = 100  # of a form
 SNIPPET = 10  # characters of a body that a complaint repeats
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -24,7 +25,7 @@ def decode_object(body: bytes, content_type: str) -> dict[str, Any]:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == FORM:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100))
+        return _form(body.decode("utf-8", "replace"))
     if kind != JSON or not body.strip():
         return {}
     value = decode_json(body)
@@ -69,6 +70,13 @@ def limit_depth(body: bytes) -> None:
                 raise InvalidRequest(f"JSON is nested deeper than {MAX_DEPTH} levels")
         elif byte in b"]}":
             depth -= 1
+
+
+def _form(text: str) -> dict[str, Any]:
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise InvalidRequest(f"The form has more than {MAX_FIELDS} fields") from None
 
 
 def _unexpected(body: bytes) -> str:

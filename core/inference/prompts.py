@@ -22,8 +22,10 @@ from core.inference.requests import Message
 
 ROLE_STOPS = ("\n### USER:", "\n### SYSTEM:", "\n### ASSISTANT:")
 # Every character at which str.splitlines() breaks begins a line for some tokenizer or reader.
-_LINE_START = r"(^|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])"
-_HEADING = re.compile(_LINE_START + r"(\s*)(?=#+\s*(?:system|user|assistant)\s*:)", re.IGNORECASE)
+_BREAK = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+# A run of blanks is looked at once, from its start, and never given back: hostile text takes linear time.
+_LINE_START = rf"(\A\s*+|(?<!\s)[^\S{_BREAK}]*+[{_BREAK}]\s*+)"
+_HEADING = re.compile(_LINE_START + r"(?=#++\s*+(?:system|user|assistant)\s*+:)", re.IGNORECASE)
 
 
 def chat_prompt(messages: Sequence[Message]) -> str:
@@ -34,4 +36,4 @@ def chat_prompt(messages: Sequence[Message]) -> str:
 
 def escaped(content: str) -> str:
     """The text with every would-be heading marked as text."""
-    return _HEADING.sub(r"\1\2\\", content)
+    return _HEADING.sub(r"\1\\", content)
