@@ -7,8 +7,8 @@ import time
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import json
 
-from blueprints.nodes import iso
 from blueprints.routing import READ
+from core.clock import iso
 from core.readiness import Readiness
 
 bp = Blueprint("health")

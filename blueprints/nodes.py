@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,6 +10,7 @@ from sanic.response import json
 
 from blueprints.routing import READ
 from core.billing.ledger import Ledger
+from core.clock import iso
 from core.nodes.node import Node
 from core.nodes.registry import NodeRegistry
 
@@ -32,11 +32,6 @@ async def node_stats(_: Request, address: str, nodes: NodeRegistry, ledger: Ledg
         return json({"found": False, "message": "Node not found or not registered"})
     served = await ledger.node_totals(node.url)
     return json({"found": True, "node": _shape(node) | {"consecutiveFailures": node.failures}, "served": served})
-
-
-def iso(seconds: float) -> str:
-    """A moment as the former service wrote it: ISO 8601, milliseconds, Z."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _shape(node: Node) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from core import redis_keys
 from core.access.grant import Quota
 from core.auth.caller import Caller
 from core.catalog import Tier
+from core.clock import iso
 from core.errors import RateLimited, Unauthenticated
 from core.store import Store
 
@@ -73,10 +72,9 @@ def quota_headers(quota: Quota | None) -> dict[str, str]:
 
 
 def _rate_limited(quota: Quota) -> RateLimited:
-    reset_at = datetime.fromtimestamp(quota.reset_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return RateLimited(
         "Rate limit exceeded",
-        details={"used": quota.used, "limit": quota.limit, "resetAt": reset_at.replace("+00:00", "Z")},
+        details={"used": quota.used, "limit": quota.limit, "resetAt": iso(quota.reset_at_ms / 1000)},
         headers={"Retry-After": str(quota.reset_after_s)} | quota_headers(quota),
     )
 

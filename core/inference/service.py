@@ -47,7 +47,7 @@ class InferenceService:
         (cancellation) keeps his request counted: the nodes have worked for him.
         """
         grant = await self._admission.admit(caller, request)
-        tally, meter = Tally(self._ledger, grant), Meter(request, grant.max_tokens)
+        tally, meter = Tally(self._ledger, grant), _meter(request, grant)
         try:
             answer = await self._router.complete(work_for(request, grant))
         except GatewayError:
@@ -74,7 +74,7 @@ class InferenceService:
             grant,
             self._router.stream(work_for(request, grant)),
             Tally(self._ledger, grant),
-            Meter(request, grant.max_tokens),
+            _meter(request, grant),
             self._clock,
         )
         try:
@@ -82,6 +82,10 @@ class InferenceService:
             yield stream
         finally:
             await asyncio.shield(stream.aclose())
+
+
+def _meter(request: InferenceRequest, grant: Grant) -> Meter:
+    return Meter(request, grant.max_tokens, grant.model.context_length)
 
 
 def work_for(request: InferenceRequest, grant: Grant) -> Work:

@@ -29,9 +29,10 @@ def prompt_text(request: InferenceRequest) -> Sequence[str]:
 class Meter:
     """Counts one answer while it passes: `pieces` are the node's token events."""
 
-    def __init__(self, request: InferenceRequest, max_tokens: int) -> None:
+    def __init__(self, request: InferenceRequest, max_tokens: int, context_length: int) -> None:
         self._request = request
         self._max_tokens = max_tokens
+        self._context_length = context_length
         self._pieces = 0
         self._bytes = 0
         self._only_piece = ""
@@ -48,10 +49,11 @@ class Meter:
         The tokens so far.
 
         A node's own figure counts if the text can have so many tokens: a token is at least a byte. Without one,
-        each event is a token, but a node that sends its whole answer as one event has it estimated.
+        each event is a token, but a node that sends its whole answer as one event has it estimated. No prompt is
+        longer than the model's context.
         """
         counted = self._pieces if self._pieces > 1 else estimate(self._only_piece)
         ceiling = max(4 * self._bytes, self._pieces)  # a character is up to four bytes
         completion = min(counted if reported is None else reported, ceiling, self._max_tokens)
-        prompt = reported_prompt or sum(map(estimate, prompt_text(self._request)))
+        prompt = min(reported_prompt or sum(map(estimate, prompt_text(self._request))), self._context_length)
         return Usage(prompt, completion, prompt + completion)
