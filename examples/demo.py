@@ -150,10 +150,18 @@ def run(port: int, stack: ExitStack) -> None:
     option = "" if port == 3200 else f" --url {url}"
     seconds = time.monotonic() - began
     print(READY.format(seconds=seconds, url=url, option=option, model=MODEL, data=DATA), flush=True)
-    while True:
-        node.check()
-        gateway.check()
-        time.sleep(0.2)
+    watch([node, gateway])
+
+
+def watch(children: list[Child]) -> None:
+    """Returns when the user has had enough. Raises ChildEnded."""
+    try:
+        while True:
+            for child in children:
+                child.check()
+            time.sleep(0.2)
+    except Stopped:
+        print("Stopping; answers that are being streamed may end first ...", flush=True)
 
 
 def stop_on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -173,10 +181,11 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             run(free_port(), stack)
-    except Stopped:
-        print("Stopped.", flush=True)
+    except Stopped:  # before it was ready
+        pass
     except (DemoFailed, ChildEnded, dev_runtime.InstallFailed) as problem:
         raise SystemExit(str(problem)) from None
+    print("Stopped.", flush=True)
 
 
 if __name__ == "__main__":
