@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sanic import Sanic
+from sanic import Request, Sanic
 
 from blueprints import auth, docs, health, inference, models, nodes, openai
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate
 from blueprints.middleware import register_middleware
 from conf.settings import Settings
+from core.access.tiers import TierResolver
 from core.auth.caller import Caller
 from core.bootstrap import Services
 
@@ -32,5 +33,11 @@ def register_services(app: Sanic, services: Services) -> None:
     """
     app.ctx.services = services
     app.ext.add_dependency(Caller, authenticate)
+    app.ext.add_dependency(TierResolver, _tiers)  # a protocol: `dependency` goes by the object's own type
     for service in services.injectable():
         app.ext.dependency(service)
+
+
+def _tiers(request: Request) -> TierResolver:
+    services: Services = request.app.ctx.services
+    return services.tiers

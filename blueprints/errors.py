@@ -6,7 +6,14 @@ import logging
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, RequestTimeout, SanicException
+from sanic.exceptions import (
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestTimeout,
+    SanicException,
+    ServiceUnavailable,
+)
 from sanic.response import json
 
 from core.errors import GatewayError, Unavailable
@@ -76,7 +83,9 @@ def _sanic_error(request: Request, error: SanicException) -> HTTPResponse:
         return answer(request, _Refused(408, "The request did not arrive in time", "Request Timeout", "timeout"))
     if error.status_code < 500:
         return answer(request, _Refused(error.status_code, "The request is malformed", "Bad Request", "bad_request"))
-    return answer(request, Unavailable("The answer took too long. Please try again."))
+    if isinstance(error, ServiceUnavailable):
+        return answer(request, Unavailable("The answer took too long. Please try again."))
+    return _unexpected(request, error)
 
 
 def _unexpected(request: Request, error: Exception) -> HTTPResponse:

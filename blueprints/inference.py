@@ -22,7 +22,7 @@ from core.inference.requests import InferenceRequest
 from core.inference.service import InferenceService
 
 bp = Blueprint("inference", url_prefix="/api/v1/inference")
-JSON = "application/json; charset=utf-8"
+JSON = "application/json"
 NUMBERS = ("max_tokens", "temperature", "top_p")
 
 

@@ -8,11 +8,12 @@ from uuid import uuid4
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import BaseHTTPResponse, empty
 
-from blueprints.errors import answer
+from blueprints.errors import answer, is_openai
 from core import request_id as logged
 from core.draining import Drain
 from core.errors import ShuttingDown
 
+JSON, FORMER_JSON = "application/json", "application/json; charset=utf-8"
 METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE"
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy,"
@@ -56,6 +57,8 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
 
     async def after(request: Request, response: BaseHTTPResponse) -> None:
         headers = response.headers
+        if response.content_type == JSON and not is_openai(request.path):
+            response.content_type = FORMER_JSON
         headers.extend(PROTECTION)
         headers["X-Request-Id"] = request_id(request)
         if request.method == "OPTIONS":
