@@ -19,13 +19,19 @@ class ConnectionPool:
     Sends requests, over an idle connection when there is one.
 
     It belongs to the running event loop. `secret` goes to every node as a bearer token; `tls` is the context for
-    https nodes (the system's authorities by default).
+    https nodes (the system's authorities by default); `idle_s` is how long a connection waits for its next request.
     """
 
     def __init__(
-        self, connect_timeout_s: float, *, secret: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        connect_timeout_s: float,
+        *,
+        secret: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
         self._secret = secret
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -120,7 +126,7 @@ class ConnectionPool:
     def _park(self, connection: Connection) -> None:
         self._idle[self._open[connection]].append(connection)
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(IDLE_S, self._sweep)
+            self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
 
     def _forget(self, connection: Connection) -> None:
         origin = self._open.pop(connection, None)
@@ -131,9 +137,9 @@ class ConnectionPool:
 
     def _sweep(self) -> None:
         """Drops what was idle for too long, and looks again when the next one may be due."""
-        due = self._loop.time() - IDLE_S + 0.01
+        due = self._loop.time() - self._idle_s + 0.01
         for idle in self._idle.values():
             while idle and idle[0].idle_since <= due:
                 idle.popleft().transport.abort()
         oldest = min((idle[0].idle_since for idle in self._idle.values() if idle), default=None)
-        self._sweeper = None if oldest is None else self._loop.call_at(oldest + IDLE_S, self._sweep)
+        self._sweeper = None if oldest is None else self._loop.call_at(oldest + self._idle_s, self._sweep)
