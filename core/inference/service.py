@@ -54,7 +54,7 @@ class InferenceService:
             await tally.hand_back()
             raise
         except asyncio.CancelledError:
-            await asyncio.shield(tally.keep())
+            await tally.keep()
             raise
         meter.add([answer.text])
         usage = meter.usage(answer.tokens, answer.prompt_tokens)

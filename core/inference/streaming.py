@@ -50,10 +50,11 @@ class CompletionStream:
         return self
 
     async def __anext__(self) -> list[str]:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return await first
-        return await self._read()
+        first, self._first = self._first, None
+        pieces = await (self._read() if first is None else first)
+        if not pieces:
+            raise StopAsyncIteration
+        return pieces
 
     async def aclose(self) -> None:
         """Ends the node's work and settles; to be called however it ended, more than once is harmless."""
@@ -70,14 +71,15 @@ class CompletionStream:
             await self._tally.keep()
 
     async def _read(self) -> list[str]:
+        """The next pieces; none at the end, which may be the very first thing that comes."""
         try:
-            pieces = await anext(self._source)
-        except StopAsyncIteration:
-            await self._finish()
-            raise
+            pieces: list[str] = await anext(self._source, [])
         except GatewayError:
             await self._fail()
             raise
+        if not pieces:
+            await self._finish()
+            return pieces
         self._meter.add(pieces)
         if not self._started:
             self._started = True

@@ -25,7 +25,6 @@ class Tally:
     def __init__(self, ledger: Ledger, grant: Grant) -> None:
         self._ledger = ledger
         self._grant = grant
-        self._settled = False
         self._delivery: asyncio.Task[None] | None = None
 
     def delivered(self) -> None:
@@ -45,9 +44,12 @@ class Tally:
         await self._settle(self._ledger.hand_back(self._grant))
 
     async def _settle(self, act: Awaitable[None]) -> None:
+        # A client who leaves in this very moment cancels the one who waits, not the count.
+        await asyncio.shield(self._in_order(act))
+
+    async def _in_order(self, act: Awaitable[None]) -> None:
         if self._delivery is not None:
             await self._delivery
-        self._settled = True
         await self._tell(act)
 
     async def _tell(self, act: Awaitable[None]) -> None:
