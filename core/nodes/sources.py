@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,16 @@ class StaticNodes:
 
 def normal(url: str) -> str:
     """
-    The one spelling of a node's URL: lower-case scheme and host, no default port, user, query or trailing slash.
+    The one spelling of a node's URL: lower-case ASCII, no default port, user, query or trailing slash.
 
-    Credentials in a URL would end up in logs; NODE_API_SECRET is the way to send one.
+    Credentials in a URL would end up in logs; NODE_API_SECRET is the way to send one. Raises ValueError.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2].lower()
     host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
-    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    return urlunsplit((parts.scheme, host, quote(parts.path.rstrip("/"), safe="/%"), "", ""))
 
 
 def merged(listings: Iterable[Listing]) -> list[Listing]:
