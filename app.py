@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from logging.config import dictConfig
+from typing import Any
 
 import ujson
 from sanic import Sanic
@@ -34,12 +35,12 @@ MARGIN_S = 30
 log = logging.getLogger(NAME)
 
 
-def create_app() -> Sanic:
+def create_app() -> Sanic[Any, Any]:
     """The application from the environment: what each web worker's process builds for itself."""
     return build_app(Settings.load())
 
 
-def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic:
+def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic[Any, Any]:
     """The application; `open_services` says what it serves with."""
     dumps = partial(ujson.dumps, ensure_ascii=False, escape_forward_slashes=False)
     app = Sanic(NAME, router=AnyCaseRouter(), env_prefix=None, log_config=log_config(settings), dumps=dumps)
@@ -50,7 +51,7 @@ def build_app(settings: Settings, open_services: OpenServices = open_services) -
     return app
 
 
-def _configure(app: Sanic, settings: Settings) -> None:
+def _configure(app: Sanic[Any, Any], settings: Settings) -> None:
     app.config.update(
         {
             "ACCESS_LOG": False,
@@ -69,7 +70,7 @@ def _configure(app: Sanic, settings: Settings) -> None:
         app.config.PROXIES_COUNT = settings.proxies_count
 
 
-def main(argv: list[str], create_app: Callable[[], Sanic] = create_app) -> int:
+def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_app) -> int:
     """Runs the gateway until a stop signal; the result is the exit code."""
     options = _options(argv)
     try:
@@ -93,7 +94,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(settings: Settings, create_app: Callable[[], Sanic], *, web_only: bool) -> int:
+def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], *, web_only: bool) -> int:
     at = f"http://{settings.host}:{settings.port}"
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners:

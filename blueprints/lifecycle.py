@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
 
 from sanic import Sanic
 from sanic.server.protocols.http_protocol import HttpProtocol
@@ -39,22 +40,22 @@ class Lifecycle:
         self._stack = AsyncExitStack()
         self._ending: asyncio.Task[None] | None = None
 
-    def attach(self, app: Sanic) -> None:
+    def attach(self, app: Sanic[Any, Any]) -> None:
         """Registers the listeners; `app.ctx.connections` is the server's set of open connections."""
         app.ctx.connections = set()
         app.before_server_start(self._start)
         app.before_server_stop(self._begin_stop)
         app.after_server_stop(self._finish)
 
-    async def _start(self, app: Sanic) -> None:
+    async def _start(self, app: Sanic[Any, Any]) -> None:
         register_services(app, await self._stack.enter_async_context(self._open_services(self._settings)))
 
-    async def _begin_stop(self, app: Sanic) -> None:
+    async def _begin_stop(self, app: Sanic[Any, Any]) -> None:
         app.ctx.services.drain.begin()
         patience_s = self._settings.shutdown_timeout_s + INTERRUPTED_S
         self._ending = asyncio.create_task(end_connections(app.ctx.connections, patience_s))
 
-    async def _finish(self, _: Sanic) -> None:
+    async def _finish(self, _: Sanic[Any, Any]) -> None:
         if self._ending is not None:
             await self._ending
         await self._stack.aclose()

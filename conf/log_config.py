@@ -73,7 +73,7 @@ class RequestIds(logging.Filter):
         self._source = source
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = self._source.get()
+        record.__dict__["request_id"] = self._source.get()
         return True
 
 

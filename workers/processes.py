@@ -49,7 +49,11 @@ class ProcessManager(WorkerManager):
     """
 
     def __init__(
-        self, create_app: Callable[[], Sanic], listeners: list[socket.socket], grace_s: float, ready: Callable[[], None]
+        self,
+        create_app: Callable[[], Sanic[Any, Any]],
+        listeners: list[socket.socket],
+        grace_s: float,
+        ready: Callable[[], None],
     ) -> None:
         self._listeners = listeners
         self._unassigned = iter(listeners)
@@ -116,24 +120,28 @@ class ProcessManager(WorkerManager):
 
     def shutdown(self) -> None:
         """
-        Refuses new connections and asks all to end.
+        Refuses new connections.
 
         Sanic keeps its copy of the listening socket open: the kernel goes on accepting what nobody will serve.
         """
-        self._shutting_down = True
         for listener in self._listeners:
             refuse(listener)
-        self._signal_all(SIGTERM)
 
     def join(self) -> None:
-        """Waits until all have ended; who has not within the grace is killed (Sanic waits for ever)."""
+        """
+        Asks all to end until they have; who has not within the grace is killed (Sanic waits for ever).
+
+        They are asked again and again, which changes nothing for those that heard it: a worker that is just starting
+        loses a pending signal when Sanic ignores signals for a moment.
+        """
         deadline = time.monotonic() + self._grace_s
         while any(process.is_alive() for process in self._all()):
-            if time.monotonic() > deadline:
-                log.error("some processes did not end in time and were killed")
-                self._failed = True
-                self._signal_all(SIGKILL)
-            time.sleep(LOOK_S / 2)
+            late = time.monotonic() > deadline
+            if late and not self._failed:
+                log.error("some processes did not end in time and are killed")
+            self._failed = self._failed or late
+            self._signal_all(SIGKILL if late else SIGTERM)
+            time.sleep(LOOK_S)
 
     def _all(self) -> list[Any]:
         return [process for worker in self.workers for process in worker.processes]
@@ -182,7 +190,7 @@ class ProcessManager(WorkerManager):
 def serve_web(**settings: Any) -> None:
     """The body of a web worker's process, from the first line to its exit."""
     tie_to_main()
-    app: Sanic = settings.pop("app_loader").load()
+    app: Sanic[Any, Any] = settings.pop("app_loader").load()
     app.after_server_start(partial(_announce, settings["monitor_publisher"]))
     app.before_server_stop(partial(_stop_listening, settings["sock"]))
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))  # else it counts as not started
@@ -191,11 +199,11 @@ def serve_web(**settings: Any) -> None:
 
 def tie_to_main() -> None:
     """A killed main takes this process along; Sanic's would live on and hold the port."""
-    if main := parent_process():
+    if (main := parent_process()) and main.pid:
         die_with_parent(main.pid)
 
 
-async def _announce(publisher: Any, app: Sanic) -> None:
+async def _announce(publisher: Any, app: Sanic[Any, Any]) -> None:
     """
     Tells main, and takes stop signals from here on.
 
@@ -208,6 +216,6 @@ async def _announce(publisher: Any, app: Sanic) -> None:
     publisher.send(current_process().name)
 
 
-async def _stop_listening(listener: socket.socket, _: Sanic) -> None:
+async def _stop_listening(listener: socket.socket, _: Sanic[Any, Any]) -> None:
     """Also when this worker alone was stopped: main's copy of the socket would keep its share of clients waiting."""
     refuse(listener)
