@@ -81,7 +81,7 @@ def schemas() -> dict[str, Schema]:
     """Every schema by its name."""
     _, asked = msgspec.json.schema_components(REQUESTS, ref_template=REF)
     _, answered = msgspec.json.schema_components(ANSWERS, ref_template=REF)
-    asked["NativeRequest"]["anyOf"] = [_has("prompt", "string", minLength=1), _has("messages", "array")]
+    _narrow(asked)
     for shape in ANSWERS:
         if not shape.__struct_config__.omit_defaults:
             schema = answered[shape.__name__]
@@ -90,6 +90,18 @@ def schemas() -> dict[str, Schema]:
     for schema in every.values():
         _explain(schema.get("properties", {}))
     return every
+
+
+def _narrow(asked: dict[str, Schema]) -> None:
+    """What the parsers check besides the types of fields."""
+    asked["NativeRequest"]["anyOf"] = [_has("prompt", "string", minLength=1), _has("messages", "array")]
+    for name in ("ChatBody", "CompletionBody"):
+        asked[name]["properties"]["n"] = {"enum": [1, None], "default": None}
+    text, texts = asked["CompletionBody"]["properties"]["prompt"]["anyOf"]
+    text["minLength"] = texts["items"]["minLength"] = 1
+    part = asked["ContentPart"]
+    part["required"] = ["type", "text"]
+    part["properties"] = {"type": {"const": "text"}, "text": part["properties"]["text"]["anyOf"][0]}
 
 
 def _has(field: str, kind: str, **bounds: int) -> Schema:
