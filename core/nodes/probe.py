@@ -68,17 +68,25 @@ class NodeProber:
     Probes all nodes of all sources. One of these is at work in the whole fleet.
 
     What is known about a node outlives this process: each round begins with the shared list. `secret` is sent to
-    every node as a bearer token.
+    every node as a bearer token; a node has `timeout_s` to answer.
     """
 
     def __init__(
-        self, sources: Sequence[NodeSource], catalog: Catalog, store: Store, clock: Clock, *, secret: str | None = None
+        self,
+        sources: Sequence[NodeSource],
+        catalog: Catalog,
+        store: Store,
+        clock: Clock,
+        *,
+        secret: str | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._sources = sources
         self._catalog = catalog
         self._store = store
         self._clock = clock
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._timeout_s = timeout_s
         self._known: dict[str, Node] = {}
 
     async def probe_all(self) -> None:
@@ -109,7 +117,7 @@ class NodeProber:
             before = msgspec.structs.replace(before, address=listing.address)
         async with places:
             try:
-                async with asyncio.timeout(TIMEOUT_S):
+                async with asyncio.timeout(self._timeout_s):
                     after = after_good(before, await self._report(listing.url, session), self._clock.now())
             except ProbeFailed as problem:
                 after = after_bad(before, str(problem), self._clock.now(), certain=problem.certain)
@@ -152,7 +160,7 @@ class NodeProber:
         if status == 200:
             models = self._models([model.id for model in _decoded(body, Models).data])
             return Report(kind=NodeKind.OPENAI, models=models, latency_ms=latency_ms)
-        if not is_ready:
+        if not is_ready or status != 404:
             raise ProbeFailed(f"/v1/models answered {status}")
         # It says that it is ready, names no model and is no OpenAI-type server: a node as the former service took
         # them, which sent any model's requests to any node.

@@ -26,10 +26,11 @@ class NodeRegistry:
     dead node is tried at another one, whereas an empty list would refuse them all.
     """
 
-    def __init__(self, store: Store, clock: Clock, ejection: Ejection) -> None:
+    def __init__(self, store: Store, clock: Clock, ejection: Ejection, *, poll_s: float = POLL_S) -> None:
         self._store = store
         self._clock = clock
         self._ejection = ejection
+        self._poll_s = poll_s
         self._raw: str | None = None
         self._nodes: list[Node] = []
         self._by_model: dict[str, list[Node]] = {}
@@ -95,7 +96,7 @@ class NodeRegistry:
         self._replace(nodes)
 
     async def start(self) -> None:
-        """Reads the list, and goes on doing so every second."""
+        """Reads the list, and goes on doing so every `poll_s` seconds."""
         await self.refresh()
         self._polling = asyncio.create_task(self._poll())
 
@@ -107,7 +108,7 @@ class NodeRegistry:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._poll_s)
             await self.refresh()
 
     def _replace(self, nodes: list[Node]) -> None:

@@ -37,8 +37,8 @@ class RawServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        self.requests.append(head + await reader.readexactly(length))
+        _, _, length = head.lower().partition(b"content-length: ")
+        self.requests.append(head + await reader.readexactly(int(length.split(b"\r\n")[0] or 0)))
         for step in self.scripts[min(len(self.requests), len(self.scripts)) - 1]:
             if isinstance(step, bytes):
                 writer.write(step)

@@ -1,0 +1,281 @@
+"""The probes, and the list of nodes that they share with all processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import conf
+from core import redis_keys
+from core.catalog import Catalog
+from core.clock import SystemClock
+from core.errors import StoreUnavailable
+from core.nodes import snapshot
+from core.nodes.ejection import Ejection
+from core.nodes.node import Node, NodeKind
+from core.nodes.probe import NodeProber
+from core.nodes.registry import NodeRegistry
+from core.nodes.sources import StaticNodes
+from core.store import Store, open_store
+from tests.fakes.clock import FakeClock
+from tests.fakes.node_server import ADDRESS, Fault, NodeServer
+from tests.fakes.redis_server import RedisServer
+from tests.nodes.network import MODEL
+from tests.nodes.raw_server import CLOSE, raw_server
+
+CATALOG = Catalog.from_file(Path(conf.__file__).parent / "models.toml")
+
+
+def prober(store: Store, *urls: str, secret: str | None = None, timeout_s: float = 5) -> NodeProber:
+    return NodeProber([StaticNodes(urls)], CATALOG, store, SystemClock(), secret=secret, timeout_s=timeout_s)
+
+
+async def shared(store: Store) -> list[Node]:
+    """The list as every process reads it."""
+    raw = await snapshot.read(store)
+    assert raw is not None
+    nodes = snapshot.decode(raw)
+    assert nodes is not None
+    return nodes
+
+
+async def probed(store: Store, node: NodeServer, rounds: int = 1) -> Node:
+    """A node after some rounds."""
+    prober_ = prober(store, node.url)
+    for _ in range(rounds):
+        await prober_.probe_all()
+    (found,) = await shared(store)
+    return found
+
+
+@pytest.mark.asyncio
+class TestRecognition:
+    @pytest.mark.parametrize(
+        ("script", "kind", "streams"),
+        [
+            ({"kind": "petals"}, NodeKind.PETALS, False),
+            ({"kind": "agent"}, NodeKind.AGENT, True),
+            ({"kind": "agent", "mode": "single"}, NodeKind.AGENT, False),
+            ({"kind": "openai"}, NodeKind.OPENAI, True),
+        ],
+    )
+    async def test_a_kind_is_told_from_its_answers(
+        self, store: Store, script: dict[str, str], kind: NodeKind, streams: bool
+    ) -> None:
+        async with NodeServer(**script) as server:  # type: ignore[arg-type]
+            node = await probed(store, server)
+
+        assert (node.online, node.kind, node.streams) == (True, kind, streams)
+        assert node.models == {MODEL: MODEL}
+        assert node.address == (ADDRESS.lower() if kind is NodeKind.AGENT else "")
+        assert node.latency_ms > 0
+
+    async def test_a_model_is_known_by_any_letter_case_and_keeps_the_nodes_spelling(self, store: Store) -> None:
+        async with NodeServer(kind="agent", model="BigScience/BLOOM-560m") as server:
+            node = await probed(store, server)
+
+        assert node.models == {MODEL: "BigScience/BLOOM-560m"}
+
+    async def test_a_ready_node_without_a_model_serves_all_as_it_did_with_the_former_service(
+        self, store: Store
+    ) -> None:
+        async with NodeServer(kind="petals", health={"status": "ok"}) as server:
+            node = await probed(store, server)
+
+        assert (node.online, node.kind) == (True, NodeKind.PETALS)
+        assert set(node.models) == {model.id for model in CATALOG}
+
+    @pytest.mark.parametrize("health", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"404"])
+    async def test_a_server_with_no_health_page_is_asked_for_its_models(self, store: Store, health: bytes) -> None:
+        missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        listed = b'{"data": [{"id": "x"}, {"id": "%s"}]}' % MODEL.encode()
+        models = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(listed), listed)
+        async with raw_server([missing if health == b"404" else health, CLOSE], [models, CLOSE]) as server:
+            await prober(store, server.url).probe_all()
+        (node,) = await shared(store)
+
+        assert (node.online, node.kind, node.models) == (True, NodeKind.OPENAI, {MODEL: MODEL})
+
+    async def test_nodes_that_want_a_secret_get_it(self, store: Store) -> None:
+        async with NodeServer(kind="openai", secret="s3cret") as server:
+            await prober(store, server.url).probe_all()
+            assert not (await shared(store))[0].online
+            await prober(store, server.url, secret="s3cret").probe_all()
+
+        assert (await shared(store))[0].online
+
+
+@pytest.mark.asyncio
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("script", "problem"),
+        [
+            ({"fault": Fault.STATUS_LOADING}, "it is loading"),
+            ({"kind": "agent", "fault": Fault.STATUS_LOADING}, "it is loading"),
+            ({"kind": "openai", "fault": Fault.STATUS_LOADING}, "/health answered 503"),
+            ({"fault": Fault.ERROR}, "/health answered 500"),
+            ({"fault": Fault.REFUSE}, "no connection"),
+            ({"model": "stranger/model"}, "it serves no model of the catalogue"),
+            ({"kind": "openai", "model": "stranger/model"}, "it serves no model of the catalogue"),
+            ({"health": {"model": MODEL}}, "it is not ready"),
+            ({"health": {"status": "ok", "model": 7}}, "its answer is not of its protocol"),
+            ({"health": {"status": "ok", "model": "x" * 300_000}}, "its answer is too large"),
+            (
+                {"health": {"status": "ok", "model": MODEL, "mode": "pipeline", "layers": {"start": 16, "end": 32}}},
+                "it serves a later part of the model only",
+            ),
+        ],
+    )
+    async def test_a_node_that_can_not_serve_is_offline_and_says_why(
+        self, store: Store, script: dict[str, object], problem: str
+    ) -> None:
+        async with NodeServer(**script) as server:  # type: ignore[arg-type]
+            node = await probed(store, server)
+
+        assert (node.online, node.problem) == (False, problem)
+
+    @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 307 T\r\nLocation: http://127.0.0.1:1/\r\n\r\n"])
+    async def test_what_is_no_node_is_offline(self, store: Store, answer: bytes) -> None:
+        async with raw_server([answer, CLOSE]) as server:
+            await prober(store, server.url).probe_all()
+
+        assert not (await shared(store))[0].online
+
+    async def test_a_slow_node_holds_nobody_up(self, store: Store) -> None:
+        async with NodeServer() as good, NodeServer(fault=Fault.HEALTH_STALL) as slow:
+            async with asyncio.timeout(1):
+                await prober(store, slow.url, good.url, timeout_s=0.2).probe_all()
+            nodes = await shared(store)
+
+        assert [(node.online, node.problem) for node in nodes] == [(False, "it did not answer in time"), (True, "")]
+
+
+@pytest.mark.asyncio
+class TestHistory:
+    async def test_a_good_node_survives_two_missed_probes_and_not_three(self, store: Store) -> None:
+        async with NodeServer() as server:
+            probes = prober(store, server.url)
+            await probes.probe_all()
+            server.fault = Fault.ERROR
+            states = []
+            for _ in range(3):
+                await probes.probe_all()
+                states.append((await shared(store))[0].online)
+
+        assert states == [True, True, False]
+
+    async def test_it_outlives_the_process_that_probes(self, store: Store) -> None:
+        async with NodeServer() as server:
+            await prober(store, server.url).probe_all()
+            server.fault = Fault.ERROR
+            for _ in range(3):
+                await prober(store, server.url).probe_all()
+            server.fault = None
+            states = []
+            for _ in range(2):
+                await prober(store, server.url).probe_all()
+                states.append((await shared(store))[0].online)
+
+        assert states == [False, True]
+
+    async def test_nodes_that_nobody_lists_any_more_are_dropped(self, store: Store) -> None:
+        async with NodeServer() as one, NodeServer() as two:
+            await prober(store, one.url, two.url).probe_all()
+            await prober(store, two.url).probe_all()
+
+            assert [node.url for node in await shared(store)] == [two.url]
+
+    async def test_a_list_of_another_version_is_written_anew(self, store: Store) -> None:
+        await store.set(redis_keys.NODES, '{"version": 9}', 60)
+        async with NodeServer() as server:
+            assert (await probed(store, server)).online
+
+    async def test_without_redis_the_round_is_told_as_failed(self, tmp_path: Path) -> None:
+        async with open_store(f"unix://{tmp_path}/none.sock") as store, NodeServer() as server:
+            with pytest.raises(StoreUnavailable):
+                await prober(store, server.url).probe_all()
+
+
+@pytest.mark.asyncio
+class TestRegistry:
+    async def test_it_answers_for_models_and_owners(self, store: Store) -> None:
+        registry = NodeRegistry(store, FakeClock(), Ejection())
+        on = Node("http://a", address="0xaa", models={"m": "M", "n": "N"}, online=True)
+        off = Node("http://b", address="0xbb", models={"m": "M"})
+        await snapshot.write(store, [off, on])
+        await registry.refresh()
+
+        assert registry.nodes() == [off, on]
+        assert (registry.count("m"), registry.count("n"), registry.count("x")) == (1, 1, 0)
+        assert registry.available("m") == [on]
+        assert registry.available("m", {"http://a"}) == []
+        assert registry.node_at("0xbb") == off
+        assert registry.node_at("0xcc") is None
+
+    async def test_an_owners_online_node_comes_first(self, store: Store) -> None:
+        registry = NodeRegistry(store, FakeClock(), Ejection())
+        gone, here = Node("http://a", address="0xaa"), Node("http://b", address="0xaa", online=True)
+        await snapshot.write(store, [gone, here])
+        await registry.refresh()
+
+        assert registry.node_at("0xaa") == here
+
+    async def test_ejected_nodes_come_back_after_their_time(self, store: Store, clock: FakeClock) -> None:
+        registry = NodeRegistry(store, clock, Ejection(after=1, base_s=30))
+        a, b = (Node(f"http://{name}", models={"m": "M"}, online=True) for name in "ab")
+        await snapshot.write(store, [a, b])
+        await registry.refresh()
+        registry.failed(a)
+        assert registry.available("m") == [b]
+        assert registry.available("m", {b.url}) == [a]
+        registry.failed(b)
+        assert registry.available("m") == [a, b]
+        clock.advance(30)
+        registry.succeeded(b)
+
+        assert registry.available("m") == [a, b]
+
+    async def test_it_keeps_the_last_list_when_redis_goes_away(self, redis_server: RedisServer, redis_url: str) -> None:
+        async with open_store(redis_url) as store, open_store("unix:///nowhere/redis.sock") as away:
+            registry = NodeRegistry(store, FakeClock(), Ejection())
+            await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
+            await registry.refresh()
+            redis_server.flush()
+            await registry.refresh()
+            assert registry.count("m") == 1
+            registry._store = away
+            await registry.refresh()
+
+        assert registry.count("m") == 1
+
+    async def test_a_list_that_can_not_be_read_changes_nothing(self, store: Store) -> None:
+        registry = NodeRegistry(store, FakeClock(), Ejection())
+        await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
+        await registry.refresh()
+        await store.set(redis_keys.NODES, "[{}]", 60)
+        await registry.refresh()
+
+        assert registry.count("m") == 1
+
+    async def test_it_follows_the_list_by_itself_until_stopped(self, store: Store) -> None:
+        registry = NodeRegistry(store, FakeClock(), Ejection(), poll_s=0.01)
+        await registry.start()
+        await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
+        async with asyncio.timeout(2):
+            while not registry.count("m"):
+                await asyncio.sleep(0.005)
+        await registry.stop()
+
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_it_tells_which_nodes_are_lost(self, store: Store) -> None:
+        registry, lost = NodeRegistry(store, FakeClock(), Ejection()), list[str]()
+        registry.when_lost(lambda node: lost.append(node.url))
+        a, b, c = (Node(f"http://{name}", online=True) for name in "abc")
+        for nodes in ([a, b, c], [a, Node("http://b")], [a]):
+            await snapshot.write(store, nodes)
+            await registry.refresh()
+
+        assert lost == [b.url, c.url]
