@@ -19,7 +19,7 @@ ENV = {
     "WEB_CONCURRENCY": "2",
     "OPENAI_COMPAT_API_KEY": OPERATOR_KEY,
     "STREAM_HEARTBEAT": "1s",
-    "NODE_FIRST_TOKEN_TIMEOUT": "3s",
+    "NODE_FIRST_TOKEN_TIMEOUT": "4s",
     "NODE_TOKEN_TIMEOUT": "2s",
     "NODE_PROBE_INTERVAL": "1h",  # the first round finds all nodes well; what tests do to them is not looked at
     "LOG_LEVEL": "debug",

@@ -111,11 +111,7 @@ class GatewayServer:
 
     def pids(self) -> dict[int, str]:
         """Every living process of it with its command line, the main process and the embedded Redis among them."""
-        found = {self.pid: "main"}
-        for pid, parent, group, command in _processes():
-            if parent == self.pid or group == self.pid:
-                found.setdefault(pid, command)
-        return found
+        return {self.pid: "main", **descendants(self.pid)}
 
     def workers(self) -> set[int]:
         """The web workers and the background worker."""
@@ -161,13 +157,23 @@ def is_alive(pid: int) -> bool:
     return any(pid == living for living, *_ in _processes())
 
 
-def _processes() -> list[tuple[int, int, int, str]]:
-    """Process id, parent, group and command line of all that run on this machine, from proc(5)."""
+def descendants(pid: int) -> dict[int, str]:
+    """The living processes that one started, directly or not, each with its command line."""
+    found: dict[int, str] = {}
+    parents = {pid}
+    while children := {child: command for child, parent, command in _processes() if parent in parents}:
+        found |= children
+        parents = set(children)
+    return found
+
+
+def _processes() -> list[tuple[int, int, str]]:
+    """Process id, parent and command line of all that run on this machine, from proc(5)."""
     found = []
     for folder in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
-            state, parent, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if state not in "ZX":
-                found.append((int(folder.name), int(parent), int(group), command))
+                found.append((int(folder.name), int(parent), command))
     return found

@@ -122,19 +122,15 @@ class TestWaiting:
     @pytest.mark.parametrize("model", [PETALS, AGENT])
     def test_for_a_node_that_thinks_is_made_bearable(self, url: str, token: str, nodes: Network, model: str) -> None:
         node = nodes.node_of(model)
-        node.answers, node.delay_s = (["Hello"],), 2.5
+        node.answers, node.delay_s = (["Hello"],), 3.0
 
-        started = time.monotonic()
-        with streamed(url, "POST", STREAM, headers=JSON | bearer(token), body=asked(model)) as stream:
-            answered_s = time.monotonic() - started
-            raw = stream.read_all()
+        raw = read(url, token, asked(model)).body
 
-        assert 0.9 < answered_s < 2.2  # patience for a true status, then the head
         assert raw.startswith(b"\n" + BEAT)
         assert text_of(events(raw)) == "Hello"
 
     def test_at_openais_door_sends_comments_too(self, url: str, nodes: Network) -> None:
-        nodes.agent.answers, nodes.agent.delay_s = (["Hello"],), 2.5
+        nodes.agent.answers, nodes.agent.delay_s = (["Hello"],), 3.0
         headers = JSON | bearer(OPERATOR_KEY)
 
         with streamed(url, "POST", "/v1/chat/completions", headers=headers, body=chat(AGENT)) as stream:
@@ -251,19 +247,22 @@ class TestManyAndSlow:
 
 
 class TestTheEndOfTheGateway:
-    @pytest.mark.parametrize("door", ["former", "openai"])
-    def test_lets_a_stream_end_whole(self, nodes: Network, door: str) -> None:
+    def test_lets_streams_end_whole(self, nodes: Network) -> None:
         nodes.agent.answers, nodes.agent.delay_s = (["word "] * 20,), 0.1
         with gateway_with(nodes.agent.url) as gateway:
-            path, body = (STREAM, asked(AGENT)) if door == "former" else ("/v1/chat/completions", chat(AGENT))
-            token = sign_in(gateway.url)
-            with streamed(gateway.url, "POST", path, headers=JSON | bearer(token), body=body) as stream:
-                stream.read_until(b"word")
+            headers = JSON | bearer(sign_in(gateway.url))
+            openai = streamed(gateway.url, "POST", "/v1/chat/completions", headers=headers, body=chat(AGENT))
+            former = streamed(gateway.url, "POST", STREAM, headers=headers, body=asked(AGENT))
+            with openai as one, former as other:
+                one.read_until(b"word")
+                other.read_until(b"word")
                 gateway.signal(signal.SIGTERM, group=True)
                 gateway.signal(signal.SIGTERM, group=True)
-                raw = stream.read_all()
+                one.read_all()
+                other.read_all()
 
-            assert raw.count(b"word ") == 20
-            assert b"event: complete" in raw or raw.endswith(b"data: [DONE]\n\n")
+            assert one.body.count(b"word ") == other.body.count(b"word ") == 20
+            assert one.body.endswith(b"data: [DONE]\n\n")
+            assert events(other.body)[-1].name == "complete"
             assert gateway.wait() == 0
             assert "Traceback" not in gateway.log()
