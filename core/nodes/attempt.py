@@ -45,6 +45,7 @@ class Attempt:
         self._timeouts = timeouts
         self._until = until
         self._time = asyncio.get_running_loop().time
+        self._first_due = min(self._time() + timeouts.first_token_s, until) if node.streams else until
         self._answer = answer_to(work, self._kind)
         self._framing = EventFraming()
         self._exchange: Exchange | None = None
@@ -158,7 +159,6 @@ class Attempt:
             exchange.release()
 
     def _due(self) -> float:
-        if not self.node.streams:
-            return self._until
-        wait = self._timeouts.token_s if self._begun or self._answering else self._timeouts.first_token_s
-        return min(self._time() + wait, self._until)
+        if not (self._begun or self._answering):
+            return self._first_due
+        return min(self._time() + self._timeouts.token_s, self._until)

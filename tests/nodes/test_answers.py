@@ -58,7 +58,7 @@ class TestAnyInput:
 
     def test_more_text_than_tokens_can_have_is_broken(self, kind: NodeKind) -> None:
         answer = answer_to(work(max_tokens=2), kind)
-        text = "x" * 65
+        text = "x" * (64 + 1024)
         assert answer.event(event(text.encode())) == text
         with pytest.raises(NodeBroken):
             answer.event(event(text.encode()))

@@ -250,6 +250,13 @@ class TestLeaving:
             with pytest.raises(NodeBroken):
                 await exchange.chunk(due())
 
+    async def test_an_answer_that_is_all_there_survives_an_interruption(self, pool: ConnectionPool) -> None:
+        async with raw_server([OK]) as server:
+            exchange = await pool.post(server.url, ASKED, due())
+            pool.interrupt(RuntimeError("enough"))
+            assert await exchange.read(9, due()) == b"ok"
+            exchange.abort()
+
     async def test_an_interruption_reaches_running_and_later_exchanges(self, pool: ConnectionPool) -> None:
         async with raw_server([CHUNKED + b"2\r\nok\r\n", STALL]) as server:
             exchange = await pool.post(server.url, ASKED, due())

@@ -12,7 +12,7 @@ from core.nodes.transport.failures import NodeBroken, NodeFailed
 from core.nodes.transport.stops import StopFilter
 from core.nodes.work import Work
 
-MAX_TOKEN = 64  # characters: the most that an honest node's tokens have on average
+MAX_TOKEN, SLACK = 64, 1024  # characters: the most that honest tokens have on average, and what one of them may
 SPECIAL = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>")  # end-of-text tokens that agents let through
 
 
@@ -72,7 +72,7 @@ class InputsAnswer:
         self.tokens: int | None = None
         self.prompt_tokens: int | None = None
         self._max_tokens = work.max_tokens
-        self._room = work.max_tokens * MAX_TOKEN
+        self._room = work.max_tokens * MAX_TOKEN + SLACK
         self._stops = StopFilter(work.inputs_stop)
         self._special = ""  # held back: it is dropped if the text ends with it
         self._events = 0
@@ -160,7 +160,7 @@ class CompletionAnswer:
         self.tokens: int | None = None
         self.prompt_tokens: int | None = None
         self._stops = bool(work.stop)
-        self._room = work.max_tokens * MAX_TOKEN
+        self._room = work.max_tokens * MAX_TOKEN + SLACK
         self._reason: str | None = None
         self._reasoned = False
 

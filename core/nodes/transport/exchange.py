@@ -155,9 +155,10 @@ class Exchange:
         self._part(reusable=False)
 
     def interrupt(self, error: Exception) -> None:
-        """Like `fail`, and what came before is dropped."""
-        self._body, self._complete, self._head_done = [], False, False
-        self.fail(error)
+        """Like `fail`, but what came before is dropped, unless it is the whole answer."""
+        if not self._complete:
+            self._body, self._head_done = [], False
+            self.fail(error)
 
     # -- for the parser
 
