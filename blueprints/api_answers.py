@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from blueprints import api_shapes as plain
 from blueprints.api_schemas import ref
+from blueprints.errors import native_error, openai_error
+from core.errors import GatewayError, InvalidRequest, NoNodes, ProModel, RateLimited, Unauthenticated, UnknownModel
 
 Part = dict[str, Any]
 QUOTA_HEADERS = (
@@ -36,6 +39,14 @@ ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {  # what it means, and its own
     413: ("The body is too large.", ()),
     429: ("The Free quota is used up.", ("Retry-After", *QUOTA_HEADERS)),
     503: ("Not now: no node can serve it, the store is away, or the gateway restarts. Try again.", ("Retry-After",)),
+}
+EXAMPLES: dict[int, GatewayError] = {
+    400: InvalidRequest("Either prompt or messages must be provided"),
+    401: Unauthenticated(),
+    403: ProModel("meta-llama/Llama-3.1-70B"),
+    404: UnknownModel("gpt-4o"),
+    429: RateLimited("Rate limit exceeded", details={"used": 10, "limit": 10, "resetAt": "2026-06-01T12:30:00.000Z"}),
+    503: NoNodes(),
 }
 
 
@@ -73,13 +84,15 @@ def answer(about: str, content: Part, extra_headers: tuple[str, ...] = ()) -> Pa
 
 def native_errors(*statuses: int) -> dict[int, Part]:
     """Errors in the shape of /api/v1."""
-    return _errors(plain.NativeError, statuses)
+    return {status: _error(status, plain.NativeError, native_error) for status in statuses}
 
 
 def openai_errors(*statuses: int) -> dict[int, Part]:
     """Errors in OpenAI's shape."""
-    return _errors(plain.OpenAIError, statuses)
+    return {status: _error(status, plain.OpenAIError, openai_error) for status in statuses}
 
 
-def _errors(shape: type[msgspec.Struct], statuses: tuple[int, ...]) -> dict[int, Part]:
-    return {status: answer(ERRORS[status][0], body(shape), ERRORS[status][1]) for status in statuses}
+def _error(status: int, shape: type[msgspec.Struct], written: Callable[[GatewayError], dict[str, Any]]) -> Part:
+    about, own_headers = ERRORS[status]
+    examples = {"error": written(EXAMPLES[status])} if status in EXAMPLES else {}
+    return answer(about, body(shape, **examples), own_headers)

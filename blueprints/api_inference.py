@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from blueprints import api_shapes as plain
 from blueprints import shapes
 from blueprints.api_answers import QUOTA_HEADERS, answer, body, events, native_errors
-from blueprints.api_operation import MESSAGES, MODEL, PROMPT, SERVED, WALLET, Operation, in_query
+from blueprints.api_operation import MESSAGES, MODEL, PROMPT, REQUEST_ID, SERVED, TEXT, WALLET, Operation, in_query
+from core.inference.completion import Usage
 from core.inference.native_body import MAX_TOKENS
 from core.inference.requests import MAX_MODEL_NAME, MAX_TEXT
 
@@ -18,7 +21,7 @@ BY_QUERY = (
 )
 EVENTS = events(
     "\nid: 1\ndata: A chain\n\nid: 2\ndata:  of blocks.\n\nevent: complete\nid: 3\n"
-    'data: {"id":"req_1780000000000_0123456789abcdef","model":"' + MODEL + '","finish_reason":"stop",'
+    'data: {"id":"' + REQUEST_ID + '","model":"' + MODEL + '","finish_reason":"stop",'
     '"usage":{"prompt_tokens":4,"completion_tokens":5,"total_tokens":9}}\n\n'
 )
 QUERY = (
@@ -33,7 +36,13 @@ BODY = body(
     chat={"model": MODEL, "messages": MESSAGES, "max_tokens": 256, "temperature": 0.7},
     prompt={"model": MODEL, "prompt": PROMPT, "max_tokens": 256},
 )
-WHOLE = {201: answer("The whole answer.", body(shapes.NativeCompletion), QUOTA_HEADERS), **native_errors(*SERVED)}
+ANSWER = shapes.NativeCompletion(
+    REQUEST_ID, MODEL, [shapes.NativeChoice("stop", message=shapes.Turn(TEXT))], Usage(12, 6, 18)
+)
+WHOLE = {
+    201: answer("The whole answer.", body(shapes.NativeCompletion, chat=msgspec.to_builtins(ANSWER)), QUOTA_HEADERS),
+    **native_errors(*SERVED),
+}
 
 INFERENCE = (
     Operation(

@@ -7,22 +7,38 @@ import msgspec
 from blueprints import api_shapes as plain
 from blueprints import shapes
 from blueprints.api_answers import QUOTA_HEADERS, Part, answer, body, events, openai_errors
-from blueprints.api_operation import MESSAGES, MODEL, MODEL_ID, PROMPT, SERVED, WALLET_OR_OPERATOR, Operation
+from blueprints.api_operation import (
+    CREATED,
+    MESSAGES,
+    MODEL,
+    MODEL_ID,
+    PROMPT,
+    REQUEST_ID,
+    SERVED,
+    TEXT,
+    WALLET_OR_OPERATOR,
+    Operation,
+)
+from core.inference.completion import Usage
 from core.inference.openai_body import ChatBody, CompletionBody
 
 STREAM = (
     "With `stream` the answer is a stream of OpenAI's chunks. It ends with `[DONE]`, or with an error object when it"
     " broke off. Fields of OpenAI's API that are not listed here are ignored."
 )
-CHUNK = 'data: {"id":"%s-req_1","object":"%s","created":1780000000,"model":"' + MODEL + '","choices":[%s]}\n\n'
+CHUNK = (
+    'data: {"id":"%s","object":"%s","created":1780000000,"model":"' + MODEL + '","choices":[%s]}\n\ndata: [DONE]\n\n'
+)
 CHAT_CHUNK = '{"index":0,"delta":{"content":"A chain"},"logprobs":null,"finish_reason":null}'
 TEXT_CHUNK = '{"index":0,"text":" a chain","logprobs":null,"finish_reason":null}'
-DONE = "data: [DONE]\n\n"
+CHAT_ID, TEXT_ID = f"chatcmpl-{REQUEST_ID}", f"cmpl-{REQUEST_ID}"
+CHAT = shapes.ChatCompletion(CHAT_ID, CREATED, MODEL, [shapes.ChatChoice(shapes.Turn(TEXT), "stop")], Usage(12, 6, 18))
+COMPLETION = shapes.TextCompletion(TEXT_ID, CREATED, MODEL, [shapes.TextChoice(" a chain", "length")], Usage(4, 2, 6))
 
 
-def _answers(shape: type[msgspec.Struct], example: str) -> dict[int, Part]:
-    whole_or_streamed = body(shape) | events(example + DONE)
-    return {200: answer("The answer.", whole_or_streamed, QUOTA_HEADERS), **openai_errors(*SERVED, 403, 404)}
+def _answers(whole: msgspec.Struct, streamed: str) -> dict[int, Part]:
+    content = body(type(whole), whole=msgspec.to_builtins(whole)) | events(streamed)
+    return {200: answer("The answer.", content, QUOTA_HEADERS), **openai_errors(*SERVED, 403, 404)}
 
 
 OPENAI = (
@@ -37,7 +53,7 @@ OPENAI = (
             whole={"model": MODEL, "messages": MESSAGES, "max_tokens": 256},
             streamed={"model": MODEL, "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}},
         ),
-        answers=_answers(shapes.ChatCompletion, CHUNK % ("chatcmpl", "chat.completion.chunk", CHAT_CHUNK)),
+        answers=_answers(CHAT, CHUNK % (CHAT_ID, "chat.completion.chunk", CHAT_CHUNK)),
     ),
     Operation(
         route="post /v1/completions",
@@ -50,7 +66,7 @@ OPENAI = (
             whole={"model": MODEL, "prompt": PROMPT, "max_tokens": 64},
             streamed={"model": MODEL, "prompt": PROMPT, "stream": True},
         ),
-        answers=_answers(shapes.TextCompletion, CHUNK % ("cmpl", "text_completion", TEXT_CHUNK)),
+        answers=_answers(COMPLETION, CHUNK % (TEXT_ID, "text_completion", TEXT_CHUNK)),
     ),
     Operation(
         route="get /v1/models",

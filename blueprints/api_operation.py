@@ -11,6 +11,9 @@ from blueprints.api_answers import Part
 MODEL = "meta-llama/Llama-3.1-8B"
 PROMPT = "A blockchain is"
 MESSAGES = [{"role": "user", "content": "What is a blockchain?"}]
+TEXT = "A chain of signed blocks."
+REQUEST_ID = "req_1780000000000_0123456789abcdef"
+CREATED = 1_780_000_000
 SERVED = (400, 401, 408, 413, 429, 503)  # the errors that every door to inference may answer with
 WALLET = ("wallet",)
 WALLET_OR_OPERATOR = ("wallet", "operator")

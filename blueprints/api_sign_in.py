@@ -5,9 +5,20 @@ from __future__ import annotations
 from blueprints import api_shapes as plain
 from blueprints.api_answers import Part, answer, body, native_errors
 from blueprints.api_operation import WALLET, Operation
+from core.auth.challenge import Challenge
 
 ADDRESS = "0x742d35cc6634c0532925a3b844bc9e7595f0beb0"
 SIGNATURE = "0x" + "1b" * 65
+
+_CHALLENGE = Challenge(
+    address=ADDRESS, nonce="7f" * 32, origin="http://localhost:3000", issued_ms=1_780_000_000_000, chain_id=41956
+)
+CHALLENGE = {
+    "nonce": _CHALLENGE.nonce,
+    "message": _CHALLENGE.message,
+    "typedData": _CHALLENGE.typed_data,
+    "siwe": _CHALLENGE.siwe,
+}
 
 
 def _json_or_form(content: Part) -> Part:
@@ -21,7 +32,7 @@ SIGN_IN = (
         summary="Ask for a text to sign",
         description="The nonce is good for five minutes and for one sign-in. Sign any one of its three forms.",
         body=_json_or_form(body(plain.NonceRequest, wallet={"address": ADDRESS})),
-        answers={201: answer("What the wallet may sign.", body(plain.SignInChallenge))}
+        answers={201: answer("What the wallet may sign.", body(plain.SignInChallenge, three_forms=CHALLENGE))}
         | native_errors(400, 408, 413, 503),
     ),
     Operation(
