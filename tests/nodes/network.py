@@ -19,7 +19,7 @@ from core.store import Store
 from tests.fakes.node_server import NodeServer
 
 MODEL = "bigscience/bloom-560m"
-QUICK = Timeouts(first_token_s=0.25, token_s=0.25, total_s=2.0)
+QUICK = Timeouts(first_token_s=0.6, token_s=0.6, total_s=6.0)
 
 
 def work(**changes: Any) -> Work:

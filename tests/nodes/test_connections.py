@@ -221,7 +221,7 @@ class TestLeaving:
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asked
-            await until(lambda: not server.open and not pool.connections, 0.5)
+            await until(lambda: not server.open and not pool.connections)
 
     async def test_a_cancelled_connect_leaves_nothing(self, pool: ConnectionPool) -> None:
         async with raw_server([OK]) as server:
@@ -239,7 +239,7 @@ class TestLeaving:
             exchange.abort()
             exchange.release()
             exchange.abort()
-            await until(lambda: not server.open and not pool.connections, 0.5)
+            await until(lambda: not server.open and not pool.connections)
 
     @pytest.mark.parametrize("way", [CLOSE, RESET])
     async def test_what_came_before_a_cut_is_read_first(self, pool: ConnectionPool, way: str) -> None:
@@ -274,13 +274,13 @@ class TestTime:
             began = due(0)
             with pytest.raises(NodeSilent):
                 await pool.post(server.url, ASKED, began + 0.1)
-            assert 0.09 <= due(0) - began < 0.4
-            await until(lambda: not server.open, 0.5)
+            assert 0.09 <= due(0) - began < 1
+            await until(lambda: not server.open)
 
     async def test_a_later_deadline_takes_the_place_of_an_earlier_one(self, pool: ConnectionPool) -> None:
-        async with raw_server([CHUNKED, 0.1, b"2\r\nok\r\n", 0.2, b"2\r\nko\r\n0\r\n\r\n"]) as server:
-            exchange = await pool.post(server.url, ASKED, due(0.05))
-            assert await exchange.chunk(due(0.2)) == b"ok"
+        async with raw_server([CHUNKED, 0.6, b"2\r\nok\r\n", 0.3, b"2\r\nko\r\n0\r\n\r\n"]) as server:
+            exchange = await pool.post(server.url, ASKED, due(0.5))
+            assert await exchange.chunk(due(3)) == b"ok"
             with pytest.raises(NodeSilent):
                 await exchange.chunk(due(0.05))
         assert pool.connections == 0

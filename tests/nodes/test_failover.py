@@ -236,7 +236,7 @@ class TestDeadlines:
         with pytest.raises(NodesFailed):
             await anext(router.stream(work()))
 
-        assert 0.29 <= time() - began < 0.5
+        assert 0.29 <= time() - began < 1
         assert [len(node.generated) for node in nodes] == [1, 1, 0]
 
     async def test_a_whole_answer_may_take_longer_than_a_first_token(self, network: Network) -> None:
@@ -256,18 +256,18 @@ class TestDeadlines:
         assert node.left == 1
 
     async def test_slow_but_steady_tokens_are_not_cut(self, network: Network) -> None:
-        node = await network.node(kind="agent", answers=["a b c d e f"], delay_s=0.06)
-        router = await network.router(node, timeouts=Timeouts(first_token_s=0.2, token_s=0.2, total_s=5))
+        node = await network.node(kind="agent", answers=["a b c d e f"], delay_s=0.1)
+        router = await network.router(node, timeouts=Timeouts(first_token_s=0.5, token_s=0.5, total_s=5))
 
         assert "".join([piece async for some in router.stream(work()) for piece in some]) == "a b c d e f"
 
     async def test_a_consumer_that_is_slow_is_not_the_nodes_fault(self, network: Network) -> None:
-        node = await network.node(kind="agent", answers=["a b c"])
-        router = await network.router(node, timeouts=Timeouts(first_token_s=0.1, token_s=0.05, total_s=5))
+        node = await network.node(kind="agent", answers=["a b c"], delay_s=0.01)
+        router = await network.router(node, timeouts=Timeouts(first_token_s=2, token_s=0.1, total_s=5))
         pieces = []
         async for some in router.stream(work()):
             pieces += some
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.2)
 
         assert "".join(pieces) == "a b c"
 
@@ -282,7 +282,7 @@ class TestDeadlines:
             await asyncio.sleep(0.001)
         await network.share(known(good))
 
-        assert (await asyncio.wait_for(asked, 1)).text == GOOD
+        assert (await asyncio.wait_for(asked, 3)).text == GOOD
 
     async def test_an_agent_that_misses_its_probes_while_it_works_for_us_is_not(self, network: Network) -> None:
         agent = await network.node(kind="agent", answers=["a b"], delay_s=0.1)
@@ -307,7 +307,7 @@ class TestLeaving:
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        await node.idle(within_s=0.5)
+        await node.idle()
 
         assert (node.left, len(network.registry.available(MODEL)), other.generated) == (1, 2, [])
         assert network.pool.connections == 0
@@ -326,7 +326,7 @@ class TestLeaving:
                 await waiting
         await stream.aclose()
         await stream.aclose()
-        await node.idle(within_s=0.5)
+        await node.idle()
 
         assert node.left == 1
         assert [some async for some in stream] == []
@@ -349,7 +349,7 @@ class TestLeaving:
         await asyncio.sleep(0.02)
         network.pool.interrupt(ShuttingDown())
         with pytest.raises(ShuttingDown):
-            await asyncio.wait_for(reading, 0.5)
+            await asyncio.wait_for(reading, 1)
         with pytest.raises(ShuttingDown):
             await router.complete(work())
 
