@@ -73,5 +73,6 @@ def gateway_with(node_urls: str, **env: str) -> Iterator[GatewayServer]:
 
 def wait_until_all_know(server: GatewayServer, nodes: int) -> None:
     """Each worker reads the list of nodes on its own; a new connection goes to any of them, so a few have to agree."""
+    eventually(lambda: "listening on" in server.log())  # all workers are there
     known = f'"nodes":{nodes},'.encode()
     eventually(lambda: all(known in server.get("/ready")[1] for _ in range(12)))
