@@ -15,9 +15,15 @@ from tests.e2e.server import GatewayServer, eventually
 from tests.e2e.wallet import sign_in
 
 OPERATOR_KEY = "operator-key-for-tests"
+SECRETS = {
+    "OPENAI_COMPAT_API_KEY": OPERATOR_KEY,
+    "PRIVATE_KEY": "0x" + "5e" * 32,
+    "NODE_API_SECRET": "secret-of-the-nodes",
+    "ORACLE_API_KEY": "secret-of-the-oracle",
+}
 ENV = {
     "WEB_CONCURRENCY": "2",
-    "OPENAI_COMPAT_API_KEY": OPERATOR_KEY,
+    **SECRETS,
     "STREAM_HEARTBEAT": "1s",
     "NODE_FIRST_TOKEN_TIMEOUT": "4s",
     "NODE_TOKEN_TIMEOUT": "2s",
