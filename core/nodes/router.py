@@ -33,7 +33,9 @@ class NodeRouter:
 
     async def complete(self, work: Work) -> NodeAnswer:
         """The whole answer. Raises NoNodes, NodesFailed, NodeRefused."""
-        return (await self.serve(work, Attempt.whole)).result()
+        attempt = await self.serve(work, Attempt.whole)
+        self.succeeded(attempt.node)
+        return attempt.result()
 
     def stream(self, work: Work) -> NodeStream:
         """The answer in pieces; nothing is sent before the first one is asked for."""
@@ -45,7 +47,8 @@ class NodeRouter:
 
         | what happens             | mark on the node | then                                                     |
         |--------------------------|------------------|----------------------------------------------------------|
-        | it answers               | good             | done                                                     |
+        | it answers               | good, once the   | done                                                     |
+        |                          | answer is whole  |                                                          |
         | NodeFailure              | failed           | another node; the same one only if it is the last one    |
         |                          |                  | and answered badly rather than not at all                |
         | NodeRefused              | none             | the caller hears of it: another node would refuse, too   |
@@ -69,12 +72,15 @@ class NodeRouter:
                 if not failure.may_repeat:
                     hopeless.add(node.url)
             else:
-                self._registry.succeeded(node)
                 return attempt
         raise NodesFailed if tried else NoNodes
 
+    def succeeded(self, node: Node) -> None:
+        """Marks a node that has answered to the end."""
+        self._registry.succeeded(node)
+
     def failed(self, node: Node, failure: NodeFailure) -> None:
-        """Marks a node."""
+        """Marks a node, and says why."""
         log.warning("node %s failed: %s (%s)", node.url, failure, type(failure).__name__)
         self._registry.failed(node)
 
@@ -120,9 +126,13 @@ class NodeStream:
     async def __anext__(self) -> list[str]:
         if self._over:
             raise StopAsyncIteration
-        pieces = await (self._begin() if self._attempt is None else self._go_on(self._attempt))
+        if self._attempt is None:
+            self._attempt = await self._router.serve(self._work, Attempt.open)
+            pieces = self._attempt.first
+        else:
+            pieces = await self._go_on(self._attempt)
         if not pieces:
-            self._over = True
+            self._end(self._attempt)
             raise StopAsyncIteration
         return pieces
 
@@ -132,9 +142,10 @@ class NodeStream:
         if self._attempt is not None:
             self._attempt.close()
 
-    async def _begin(self) -> list[str]:
-        self._attempt = await self._router.serve(self._work, Attempt.open)
-        return self._attempt.first
+    def _end(self, attempt: Attempt) -> None:
+        if not self._over:
+            self._over = True
+            self._router.succeeded(attempt.node)
 
     async def _go_on(self, attempt: Attempt) -> list[str]:
         try:

@@ -319,6 +319,17 @@ class TestBackPressure:
             await pool.aclose()
         assert server.accepted == 1
 
+    async def test_a_connection_that_waited_for_its_reader_serves_the_next_request(self, pool: ConnectionPool) -> None:
+        long = b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n" + b"a" * 90_000
+        async with raw_server([long], [OK]) as server:
+            exchange = await pool.post(server.url, ASKED, due())
+            await asyncio.sleep(0.1)
+            exchange.release()
+            await asyncio.sleep(0.1)
+            assert await post(pool, server.url) == b"ok"
+            assert server.accepted == 1
+            await pool.aclose()
+
     async def test_an_endless_answer_ends_at_its_limit_though_nobody_reads(self, pool: ConnectionPool) -> None:
         async with raw_server([CHUNKED, *[b"%x\r\n%s\r\n" % (9_000, b"a" * 9_000)] * 2_000, STALL]) as server:
             exchange = await pool.post(server.url, ASKED, due())

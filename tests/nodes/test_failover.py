@@ -122,6 +122,28 @@ class TestFaultWithinTheAnswer:
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
+    @pytest.mark.parametrize("kind", ["agent", "openai"])
+    async def test_a_fault_that_comes_along_with_the_first_token_is_not_too_late(
+        self, network: Network, kind: str
+    ) -> None:
+        bad, good = await pair(network, kind, Fault.ERROR_EVENT, answers=["Some words."], after=1)
+        router = await network.router(bad, good)
+        pieces: list[str] = []
+        await _exhaust(router.stream(work()), pieces)
+
+        assert "".join(pieces) == GOOD
+
+    async def test_a_node_that_cuts_its_streams_is_left_out(self, network: Network) -> None:
+        bad, good = await pair(network, "agent", Fault.CUT_LINE, answers=["Some words."], delay_s=0.02)
+        router = await network.router(bad)
+        for _ in range(2):
+            await anext(stream := router.stream(work()))
+            with pytest.raises(NodesFailed):
+                await _exhaust(stream, [])
+        await network.share(known(bad), known(good))
+
+        assert [node.url for node in network.registry.available(MODEL)] == [good.url]
+
     async def test_the_figures_of_a_broken_stream_are_those_of_what_came(self, network: Network) -> None:
         bad = await network.node(kind="agent", fault=Fault.CUT_LINE, answers=["a b c d"], after=2, delay_s=0.02)
         stream = (await network.router(bad)).stream(work())
