@@ -50,6 +50,7 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
     async def before(request: Request) -> HTTPResponse | None:
         logged.request_id.set(request_id(request))
         if request.method == "OPTIONS":
+            await request.receive_body()  # or Sanic complains that nobody did
             return empty(204)
         if _drain(app).draining and request.path not in ("/health", "/ready"):
             return answer(request, ShuttingDown())

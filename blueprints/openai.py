@@ -16,6 +16,7 @@ from blueprints.streaming import event_stream, send_answer
 from conf.settings import Settings
 from core.access.rate_limit import quota_headers
 from core.auth.caller import Caller
+from core.auth.tokens import TokenService
 from core.catalog import Catalog, Model
 from core.errors import UnknownModel
 from core.inference.completion import Completion
@@ -52,14 +53,18 @@ async def completions(
 
 
 @bp.route("/models", methods=READ)
-async def list_models(_: Request, caller: Caller, catalog: Catalog) -> HTTPResponse:
+async def list_models(_: Request, caller: Caller, tokens: TokenService, catalog: Catalog) -> HTTPResponse:
     """https://platform.openai.com/docs/api-reference/models/list"""
+    await tokens.ensure_live(caller)
     return json({"object": "list", "data": [_model(model) for model in catalog]})
 
 
 @bp.route("/models" + MODEL_ID, methods=READ)
-async def retrieve_model(_: Request, model_id: str, caller: Caller, catalog: Catalog) -> HTTPResponse:
+async def retrieve_model(
+    _: Request, model_id: str, caller: Caller, tokens: TokenService, catalog: Catalog
+) -> HTTPResponse:
     """https://platform.openai.com/docs/api-reference/models/retrieve"""
+    await tokens.ensure_live(caller)
     name = decoded(model_id)
     model = catalog.named(name)
     if model is None:

@@ -15,7 +15,7 @@ Every error that a client may be told of.
         ├── StoreUnavailable    503  Redis is away
         ├── ShuttingDown        503
         ├── NoNodes             503  no healthy node serves the model
-        └── NodesFailed         503  every attempt failed, or the deadline passed (504 on the OpenAI doors)
+        └── NodesFailed         503  every attempt failed, or the deadline passed
 
 `status` is the one of the former service's shape, `openai_status` the one of the OpenAI shape where it differs.
 """
