@@ -6,7 +6,7 @@ several of them at once.
 
 | key | type | life | what |
 |---|---|---|---|
-| {plumise}:nonces:<address> | hash nonce → "issued_ms\\|expires_ms\\|origin" | 10 min | open challenges |
+| {plumise}:nonces:<address> | hash nonce → "issued_ms\\|expires_ms\\|origin" | 5 min from the last | open challenges |
 | {plumise}:revoked:<jti> | string "1" | until the token's exp | tokens that were logged out |
 | {plumise}:quota:<address> | zset request id → admitted ms | the window | the Free requests of the last window |
 | {plumise}:open | zset "address request id" → lease end ms | – | admitted, nothing delivered yet |

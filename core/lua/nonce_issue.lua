@@ -28,7 +28,8 @@ end
 
 local given = newest
 if open < most then
-  given = {fresh, string.format('%d', now), origin}
+  local issued = newest and math.max(now, newest[2] + 1) or now -- no two alike, so that one is the newest
+  given = {fresh, string.format('%d', issued), origin}
 end
 redis.call('HSET', KEYS[1], given[1], string.format('%s|%d|%s', given[2], now + life, given[3]))
 redis.call('PEXPIRE', KEYS[1], life) -- no open nonce outlives the one that was given last

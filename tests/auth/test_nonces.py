@@ -146,6 +146,17 @@ class TestAFlood:
         assert set(flood) == {first[-1]}
         assert {nonce.value for nonce in await nonces.of(ADDRESS)} == {nonce.value for nonce in first}
 
+    async def test_has_one_newest_even_within_a_millisecond(self, nonces: Nonces) -> None:
+        long_origin = "https://" + "a" * 60 + ".example"  # makes Redis keep the hash without an order
+        for _ in range(20):
+            flood = await asyncio.gather(*(nonces.issue(ADDRESS, long_origin) for _ in range(MOST_OPEN)))
+            newest = max(flood, key=lambda nonce: nonce.issued_ms)
+
+            assert len({nonce.issued_ms for nonce in flood}) == MOST_OPEN
+            assert await nonces.issue(ADDRESS, ORIGIN) == newest
+            for nonce in flood:
+                assert await nonces.consume(ADDRESS, nonce)
+
     async def test_renews_only_the_one_that_it_hands_out(self, nonces: Nonces, redis: Redis) -> None:
         first = []
         for _ in range(MOST_OPEN):
