@@ -84,9 +84,7 @@ def _sanic_error(request: Request, error: SanicException) -> HTTPResponse:
     if error.status_code < 500:
         return answer(request, _Refused(error.status_code, "The request is malformed", "Bad Request", "bad_request"))
     if isinstance(error, ServiceUnavailable):
-        if isinstance(error, ServiceUnavailable):
         return answer(request, Unavailable("The answer took too long. Please try again."))
-    return _unexpected(request, error)
     return _unexpected(request, error)
 
 
