@@ -32,7 +32,7 @@ def register_errors(app: Sanic) -> None:
 
 def is_openai(path: str) -> bool:
     """Whether this path's clients expect OpenAI's shapes."""
-    return path == OPENAI_PREFIX or path.startswith(OPENAI_PREFIX + "/")
+    return path[:4].lower() in (OPENAI_PREFIX, OPENAI_PREFIX + "/")
 
 
 def openai_error(error: GatewayError) -> dict[str, Any]:

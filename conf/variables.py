@@ -117,7 +117,10 @@ def many(parse_one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """A comma-separated list; blanks around commas and doubled entries do not count."""
 
     def parse(value: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(parse_one(part.strip()) for part in value.split(",") if part.strip()))
+        entries = tuple(dict.fromkeys(parse_one(part.strip()) for part in value.split(",") if part.strip()))
+        if not entries:
+            raise ValueError("must have at least one entry")
+        return entries
 
     return parse
 
