@@ -191,6 +191,8 @@ def _ask(path: Path, command: bytes) -> bytes:
 
 
 def _last_words(folder: Path) -> str:
-    with suppress(OSError, IndexError):
-        return (folder / "redis.log").read_text("utf-8", "replace").splitlines()[-1]
+    """The last line of its log that says something."""
+    with suppress(OSError):
+        lines = (folder / "redis.log").read_text("utf-8", "replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "")
     return "it wrote no log"

@@ -1,0 +1,286 @@
+"""The settings: what each variable takes, what is said about what it does not take, and that all processes see them."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, variables
+from tests.e2e.server import GatewayServer, eventually
+
+SECRET = "s" * 32
+KEY = "ab" * 32
+NEEDED = {"JWT_SECRET": SECRET, "NODE_URLS": "http://node:31331"}
+
+# variable: (its attribute's default, a text and its value, ..., texts that are refused)
+DURATION = ([("90", 90), ("45s", 45), ("2m", 120), ("3h", 10_800), ("7d", 604_800)], ["0", "-1", "1.5s", "1w", "soon"])
+HTTP_URL = (
+    [("http://a:1", "http://a:1"), ("https://a.example/x/", "https://a.example/x")],
+    ["a:1", "ftp://a", "http://", "http://a:0", "http://a b"],
+)
+CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
+    "HOST": ("0.0.0.0", [("::1", "::1")], []),
+    "PORT": (3200, [("1", 1), ("65535", 65_535)], ["0", "65536", "-1", "80.0", "http"]),
+    "WEB_CONCURRENCY": (2, [("1", 1), ("256", 256)], ["0", "257", "auto"]),
+    "PLUMISE_DATA_DIR": (Path("data"), [("/var/lib/plumise", Path("/var/lib/plumise")), ("~", Path.home())], []),
+    "REDIS_URL": (
+        None,
+        [(url, url) for url in ("redis://h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock")],
+        ["h:6379", "http://h", "redis://"],
+    ),
+    "LOG_LEVEL": ("info", [("DEBUG", "debug"), ("warning", "warning"), ("error", "error")], ["loud"]),
+    "LOG_FORMAT": ("text", [("json", "json"), ("Text", "text")], ["xml"]),
+    "JWT_SECRET": (SECRET, [("t" * 32, "t" * 32), ("비밀" * 6, "비밀" * 6)], ["s" * 31]),
+    "JWT_SECRET_PREVIOUS": (None, [("t" * 32, "t" * 32)], ["s" * 31]),
+    "JWT_EXPIRATION": (86_400, *DURATION),
+    "OPENAI_COMPAT_API_KEY": (None, [("k" * 16, "k" * 16)], ["k" * 15]),
+    "CHAIN_RPC_URL": ("http://localhost:26902", *HTTP_URL),
+    "CHAIN_WS_URL": ("ws://localhost:26912", [("wss://a/x", "wss://a/x")], ["http://a", "a:1"]),
+    "CHAIN_ID": (41_956, [("1", 1)], ["0", "0xa3e4"]),
+    "PRIVATE_KEY": (
+        None,
+        [("0x" + KEY, "0x" + KEY), (KEY.upper(), "0x" + KEY)],
+        ["0x" + KEY[1:], KEY + "00", "z" * 64],
+    ),
+    "GATEWAY_PRIVATE_KEY": (None, [(KEY, "0x" + KEY)], ["0x", "1" * 63]),
+    "ORACLE_API_URL": (None, *HTTP_URL),
+    "ORACLE_API_KEY": (None, [("k", "k")], []),
+    "NODE_URLS": (
+        ("http://node:31331",),
+        [("http://a:1/, http://b:2 ,http://a:1,", ("http://a:1", "http://b:2"))],
+        ["http://a,b", "ws://a"],
+    ),
+    "PETALS_API_URL": (None, *HTTP_URL),
+    "NODE_API_SECRET": (None, [("k", "k")], []),
+    "ALLOW_PRIVATE_NODES": (False, [("true", True), ("YES", True), ("1", True), ("off", False)], ["2", "ja"]),
+    "MODELS_FILE": (None, [("models.toml", Path("models.toml"))], []),
+    "NODE_CONNECT_TIMEOUT": (3, *DURATION),
+    "NODE_FIRST_TOKEN_TIMEOUT": (60, *DURATION),
+    "NODE_TOKEN_TIMEOUT": (30, *DURATION),
+    "NODE_TOTAL_TIMEOUT": (300, *DURATION),
+    "NODE_PROBE_INTERVAL": (10, *DURATION),
+    "FREE_TIER_LIMIT": (10, [("1", 1), ("100000", 100_000)], ["0", "100001", "ten"]),
+    "FREE_TIER_WINDOW": (3600, *DURATION),
+    "FREE_TIER_MAX_TOKENS": (2048, [("1", 1), ("4096", 4096)], ["0", "4097"]),
+    "PRO_TIER_MAX_TOKENS": (4096, [("1", 1)], ["0", "4097"]),
+    "CORS_ORIGINS": (
+        ("http://localhost:3000",),
+        [("https://a.example,http://b:80", ("https://a.example", "http://b:80"))],
+        ["*", "a.example", "https://a.example/path", "https://user@a.example"],
+    ),
+    "PROXIES_COUNT": (0, [("1", 1), ("10", 10)], ["11", "-1"]),
+    "MAX_BODY_SIZE": (1_048_576, [("2048", 2048), ("512KiB", 524_288), ("2 MiB", 2_097_152)], ["0", "1MB", "1GiB"]),
+    "STREAM_HEARTBEAT": (15, *DURATION),
+    "SHUTDOWN_TIMEOUT": (20, *DURATION),
+}  # fmt: skip
+ATTRIBUTES = {about.name: attribute for attribute, about in variables()}
+
+
+def value(name: str, settings: Settings) -> Any:
+    return getattr(settings, ATTRIBUTES[name])
+
+
+def problems_of(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.from_env(environ)
+    return refused.value.problems
+
+
+class TestEachVariable:
+    def test_the_table_above_has_all_of_them(self) -> None:
+        assert set(CASES) == set(ATTRIBUTES)
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_has_its_default_when_it_is_not_set(self, name: str) -> None:
+        assert value(name, Settings.from_env(NEEDED)) == CASES[name][0]
+
+    @pytest.mark.parametrize(
+        ("name", "text", "expected"), [(n, *good) for n, case in CASES.items() for good in case[1]]
+    )
+    def test_is_read(self, name: str, text: str, expected: Any) -> None:
+        assert value(name, Settings.from_env(NEEDED | {name: f" {text} "})) == expected
+
+    @pytest.mark.parametrize(("name", "text"), [(n, bad) for n, case in CASES.items() for bad in case[2]])
+    def test_is_refused_by_name_with_an_example(self, name: str, text: str) -> None:
+        (problem,) = problems_of(NEEDED | {name: text})
+
+        assert problem.startswith(f"{name}: must be ")
+        assert f"Example: {name}=" in problem
+        assert not problem.endswith("=")
+
+    @pytest.mark.parametrize("name", [name for name in CASES if name not in NEEDED])
+    def test_counts_as_not_set_when_it_is_empty(self, name: str) -> None:
+        assert Settings.from_env(NEEDED | {name: "  "}) == Settings.from_env(NEEDED)
+
+
+class TestAllTogether:
+    def test_every_problem_is_told_at_once(self) -> None:
+        problems = problems_of({"JWT_SECRET": "short", "PORT": "x", "LOG_LEVEL": "loud", "MAX_BODY_SIZE": "1MB"})
+
+        assert [problem.partition(":")[0] for problem in problems] == [
+            "PORT", "LOG_LEVEL", "JWT_SECRET", "MAX_BODY_SIZE", ", ".join(SOURCES),
+        ]  # fmt: skip
+
+    def test_a_missing_secret_is_told(self) -> None:
+        (problem,) = problems_of({"NODE_URLS": "http://node:1", "JWT_SECRET": ""})
+
+        assert problem == "JWT_SECRET: is not set. Example: JWT_SECRET=the output of: openssl rand -hex 32"
+
+    def test_without_any_source_of_nodes_there_is_no_start(self) -> None:
+        (problem,) = problems_of({"JWT_SECRET": SECRET, "NODE_URLS": " "})
+
+        assert all(name in problem for name in SOURCES)
+
+    @pytest.mark.parametrize("source", SOURCES)
+    def test_one_source_of_nodes_is_enough(self, source: str) -> None:
+        assert Settings.from_env({"JWT_SECRET": SECRET, source: "http://source:1"})
+
+    def test_the_gateway_signs_with_the_common_key_unless_it_has_its_own(self) -> None:
+        common = Settings.from_env(NEEDED | {"PRIVATE_KEY": KEY})
+        own = Settings.from_env(NEEDED | {"PRIVATE_KEY": KEY, "GATEWAY_PRIVATE_KEY": "cd" * 32})
+
+        assert common.gateway_private_key == "0x" + KEY
+        assert own.gateway_private_key == "0x" + "cd" * 32
+
+    def test_they_do_not_change(self) -> None:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            Settings.from_env(NEEDED).port = 1  # type: ignore[misc] # that is what is tried
+
+
+class TestSecrets:
+    GIVEN = {  # noqa: RUF012 - read only
+        "JWT_SECRET": "1-hidden" * 4,
+        "JWT_SECRET_PREVIOUS": "2-hidden" * 4,
+        "OPENAI_COMPAT_API_KEY": "3-hidden-hidden-hidden",
+        "PRIVATE_KEY": "4" * 64,
+        "GATEWAY_PRIVATE_KEY": "5" * 64,
+        "ORACLE_API_KEY": "6-hidden",
+        "NODE_API_SECRET": "7-hidden",
+        "REDIS_URL": "redis://user:8-hidden@host/0",
+        "CHAIN_RPC_URL": "http://host/9-hidden",
+        "CHAIN_WS_URL": "ws://host/10-hidden",
+    }
+
+    def test_never_show_in_a_repr(self) -> None:
+        shown = repr(Settings.from_env(NEEDED | self.GIVEN))
+
+        assert not [name for name, secret in self.GIVEN.items() if secret in shown]
+        assert "hidden" not in shown
+
+    @pytest.mark.parametrize("name", ["JWT_SECRET", "JWT_SECRET_PREVIOUS", "OPENAI_COMPAT_API_KEY", "PRIVATE_KEY"])
+    def test_never_show_in_a_complaint(self, name: str) -> None:
+        (problem,) = problems_of(NEEDED | {name: "hunter2"})
+
+        assert "hunter2" not in problem
+
+
+class TestLoad:
+    @pytest.fixture
+    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """Writes `.env` into the working folder; nothing of this machine's environment is left."""
+        monkeypatch.chdir(tmp_path)
+        for name in CASES:
+            monkeypatch.delenv(name, raising=False)
+        return lambda text: (tmp_path / ".env").write_text(text) and None
+
+    def test_reads_the_env_file_of_the_working_folder(self, here: Callable[[str], None]) -> None:
+        here(f"JWT_SECRET={SECRET}\nexport NODE_URLS='http://a:1' # one\nPORT=4000\n")
+
+        settings = Settings.load()
+
+        assert (settings.jwt_secret, settings.node_urls, settings.port) == (SECRET, ("http://a:1",), 4000)
+
+    def test_takes_a_value_as_it_stands(self, here: Callable[[str], None]) -> None:
+        here(f"JWT_SECRET={SECRET}${{HOME}}\nNODE_URLS=http://a:1\n")
+
+        assert Settings.load().jwt_secret == SECRET + "${HOME}"
+
+    def test_the_environment_wins_over_the_file(
+        self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here(f"JWT_SECRET={SECRET}\nNODE_URLS=http://a:1\nPORT=4000\n")
+        monkeypatch.setenv("PORT", "5000")
+
+        assert Settings.load().port == 5000
+
+    def test_works_without_a_file(self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, text in NEEDED.items():
+            monkeypatch.setenv(name, text)
+
+        assert Settings.load().port == 3200
+
+
+class TestTheCommand:
+    @pytest.mark.parametrize(
+        "program",
+        [("app.py",), ("app.py", "--web-only"), ("-m", "workers.background")],
+        ids=["app", "web", "background"],
+    )
+    def test_ends_with_exit_code_78_and_one_line_for_each_problem(
+        self, tmp_path: Path, program: tuple[str, ...]
+    ) -> None:
+        root = Path(__file__).parent.parent
+        program = tuple(str(root / part) if part == "app.py" else part for part in program)
+        server = GatewayServer(tmp_path, {"JWT_SECRET": "short", "NODE_URLS": "", "LOG_LEVEL": "loud"}, program)
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE == 78
+        assert [line.partition(":")[0] for line in server.log().splitlines()] == [
+            "LOG_LEVEL", "JWT_SECRET", ", ".join(SOURCES),
+        ]  # fmt: skip
+
+    def test_refuses_a_broken_catalogue_the_same_way(self, tmp_path: Path) -> None:
+        (tmp_path / "models.toml").write_text("[[models]]\nid = 1\n")
+        server = GatewayServer(tmp_path, {"MODELS_FILE": "models.toml"})
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE
+        assert server.log().startswith("models.toml: ")
+        assert server.log().count("\n") == 1
+
+    def test_a_background_worker_alone_needs_a_redis(self, tmp_path: Path) -> None:
+        server = GatewayServer(tmp_path, program=("-m", "workers.background"))
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE
+        assert server.log().startswith("REDIS_URL: is not set")
+
+    def test_every_web_worker_has_the_settings_of_the_env_file(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("MAX_BODY_SIZE=1000\nWEB_CONCURRENCY=3\n")
+        with GatewayServer(tmp_path, program=("-m", "tests.e2e.streaming_app", "--web-only")) as server:
+            eventually(lambda: "3 workers" in server.log())
+            accepted = dict(_echoed(server, 1000) for _ in range(60))
+            refused = [_status(server, 1001) for _ in range(60)]
+
+        assert len(accepted) == 3  # all three workers answered
+        assert set(refused) == {413}
+
+
+def _echoed(server: GatewayServer, length: int) -> tuple[int, int]:
+    status, body = _post(server, length)
+    assert status == 200
+    answer = json.loads(body)
+    return answer["pid"], answer["bytes"]
+
+
+def _status(server: GatewayServer, length: int) -> int:
+    return _post(server, length)[0]
+
+
+def _post(server: GatewayServer, length: int) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    try:
+        connection.request("POST", "/echo", b"x" * length, {"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
