@@ -241,11 +241,12 @@ class TestAttempts:
         node, other = await pair(network, "agent", Fault.ERROR)
         router = await network.router(node, other)
         for streamed in (True, False, True):
-            for fault in (Fault.ERROR, None):
+            for fault in (Fault.ERROR, None, None):
                 node.fault = fault
-                for _ in range(2):
-                    await (_exhaust(router.stream(work()), []) if streamed else router.complete(work()))
+                await (_exhaust(router.stream(work()), []) if streamed else router.complete(work()))
             assert len(network.registry.available(MODEL)) == 2
+
+        assert len(node.generated) == 6
 
     async def test_the_last_node_is_never_left_out(self, network: Network) -> None:
         node = await network.node(kind="agent", fault=Fault.ERROR, answers=[GOOD])
