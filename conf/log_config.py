@@ -96,7 +96,7 @@ class TextLines(_Masking):
     """`2026-01-31T12:00:00.123Z INFO  core.nodes.router [id] message`; an exception follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        about = f" [{record.request_id}]" if getattr(record, "request_id", "") else ""
+        about = f" [{known}]" if (known := getattr(record, "request_id", "")) else ""
         # super() caches the exception's text in the record, and this line is not the only one made of it.
         return self.masked(f"{_time(record)} {record.levelname:<7} {record.name}{about} {super().format(record)}")
 
