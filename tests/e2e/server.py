@@ -81,12 +81,15 @@ class GatewayServer:
             )
 
     def wait_until_up(self) -> None:
-        """Until /health answers 200: a port that accepts connections is no server yet."""
+        """Until every worker serves: a port that accepts connections is no server yet."""
         deadline = time.monotonic() + START_S
-        while not self.answers():
+        while not (self._says_that_it_listens() and self.answers()):
             assert self._main.poll() is None, f"ended with {self._main.returncode}:\n{self.log()}"
             assert time.monotonic() < deadline, f"did not start:\n{self.log()}"
             time.sleep(0.02)
+
+    def _says_that_it_listens(self) -> bool:
+        return "listening on" in self.log() or self._env.get("LOG_LEVEL") in ("warning", "error")
 
     def answers(self) -> bool:
         """Whether /health answers 200 on a new connection."""

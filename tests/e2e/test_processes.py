@@ -32,7 +32,6 @@ WHOLE = [f"data: {number}" for number in range(15)] + ["data: [DONE]"]
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
     """One server for all tests that leave it as it was: two web workers, the background worker, a Redis."""
     with GatewayServer(tmp_path_factory.mktemp("gateway"), program=STREAMING) as server:
-        eventually(lambda: "listening on" in server.log())
         yield server
 
 
