@@ -128,7 +128,7 @@ def assert_refused(answer: Answer, status: int, path: str) -> None:
     assert b'File "' not in answer.body
     assert b".py" not in answer.body
     body = answer.json()
-    if path.startswith("/v1"):
+    if path.lower().startswith("/v1"):
         assert body.keys() == {"error"}
         assert body["error"].keys() - {"details"} == {"message", "type", "param", "code"}
         assert isinstance(body["error"]["message"], str)
