@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import redis
+
+from workers import child
 
 
 def binary() -> str:
@@ -29,9 +33,10 @@ class RedisServer:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
+        launcher = [sys.executable, "-I", "-S", child.__file__, str(os.getpid())]
         options = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
         self.process = subprocess.Popen(
-            [binary(), *options, "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"],
+            [*launcher, binary(), *options, "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
