@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from random import SystemRandom
 
+from core.errors import GatewayError
+
 JITTER = 0.1  # share of the interval, so that many gateways do not knock at the same moment
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class Periodic:
 
     def _note_failure(self, problem: Exception) -> None:
         if not self._failing:
-            log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=problem)
+            expected = isinstance(problem, GatewayError)  # its traceback would say nothing new
+            log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=None if expected else problem)
         self._failing = True
 
     def _note_success(self) -> None:

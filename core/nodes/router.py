@@ -28,7 +28,8 @@ class NodeRouter:
         self._registry = registry
         self._pool = pool
         self._timeouts = timeouts
-        self._round_robin = RoundRobin()
+        self._first_choice = RoundRobin()
+        self._retries = RoundRobin()  # turns of their own: else a retry would put the failed node first again
         registry.when_lost(self._give_up)
 
     async def complete(self, work: Work) -> NodeAnswer:
@@ -86,7 +87,8 @@ class NodeRouter:
 
     def _next(self, model_id: str, tried: set[str], hopeless: set[str]) -> Node | None:
         nodes = self._registry.available(model_id, tried) or self._registry.available(model_id, hopeless)
-        return self._round_robin.select(model_id, nodes)
+        turns = self._retries if tried else self._first_choice
+        return turns.select(model_id, nodes)
 
     def _give_up(self, node: Node) -> None:
         # An agent may be too busy with our very request to answer a probe: it is left in peace.

@@ -90,6 +90,15 @@ class TestFaultBeforeTheAnswer:
 
         assert [some async for some in router.stream(work())] == [[GOOD]]
 
+    async def test_the_retry_of_one_request_does_not_cost_the_good_node_its_turn(self, network: Network) -> None:
+        bad, good = await pair(network, "petals", Fault.ERROR)
+        router = await network.router(bad, good)
+
+        for _ in range(2):
+            await router.complete(work())
+
+        assert (len(bad.requests), len(good.requests)) == (1, 2)
+
     async def test_a_node_that_refuses_connections_is_passed_over(self, network: Network) -> None:
         good = await network.node(answers=[GOOD])
         router = await network.router(good)
@@ -241,7 +250,7 @@ class TestAttempts:
         node, other = await pair(network, "agent", Fault.ERROR)
         router = await network.router(node, other)
         for streamed in (True, False, True):
-            for fault in (Fault.ERROR, None, None):
+            for fault in (Fault.ERROR, None, None, None):  # its turn, the other one's, its turn, the other one's
                 node.fault = fault
                 await (_exhaust(router.stream(work()), []) if streamed else router.complete(work()))
             assert len(network.registry.available(MODEL)) == 2
