@@ -29,9 +29,15 @@ def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.sock
 
 
 def refuse(listener: socket.socket) -> None:
-    """Stops listening in every process that shares the socket; a client is refused at once from here on."""
+    """
+    Stops listening in every process that shares the socket; a client is refused at once from here on.
+
+    Only a socket that does listen: shutting down another one marks it for good, and each connection that it accepts
+    after a later listen() would begin at its end.
+    """
     with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def _bound(host: str, port: int, *options: int) -> socket.socket:

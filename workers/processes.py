@@ -169,10 +169,16 @@ class ProcessManager(WorkerManager):
             lived_s = time.monotonic() - self._started[name]
             self._due[name] = time.monotonic() + self._backoffs.setdefault(name, Backoff()).after(lived_s)
             log.error("%s ended by itself (exit code %s)", name, process.exitcode)
+            self._send_clients_elsewhere(process)
             self._give_up_if_never_ready(process)
         elif time.monotonic() >= self._due[name]:
             del self._due[name]
             self._launch(name, process.restart)
+
+    def _send_clients_elsewhere(self, process: Any) -> None:
+        """New connections go to the other workers; without any others they wait in the queue for the restart."""
+        if process in self.transient_processes and self.num_server > 1:
+            refuse(process.kwargs["sock"])
 
     def _give_up_if_never_ready(self, process: Any) -> None:
         """A release whose web workers can't even start must fail, so that the platform keeps the former one."""

@@ -99,7 +99,7 @@ class GatewayServer:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of one GET on a new connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request("GET", path, headers={"Connection": "close"})
             response = connection.getresponse()
@@ -121,8 +121,8 @@ class GatewayServer:
         return {pid for pid, command in self.pids().items() if "spawn_main" in command}
 
     def redis(self) -> int:
-        """The embedded Redis. Raises StopIteration when there is none."""
-        return next(pid for pid, command in self.pids().items() if "redis-server" in command)
+        """The embedded Redis; 0 while there is none."""
+        return next((pid for pid, command in self.pids().items() if "redis-server" in command), 0)
 
     def signal(self, number: int, *, group: bool = False) -> None:
         """Signals the main process, or its whole process group as a platform or shell does."""

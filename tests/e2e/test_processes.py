@@ -45,6 +45,15 @@ def web_workers(server: GatewayServer) -> set[int]:
     return seen
 
 
+def kill_web_worker(server: GatewayServer) -> tuple[int, int]:
+    """Kills one; gives it and the other one as soon as main has noticed, long before the new one is there."""
+    killed, other = web_workers(server)
+    os.kill(killed, KILL)
+    eventually(lambda: not is_alive(killed))
+    time.sleep(0.3)
+    return killed, other
+
+
 def background_worker(server: GatewayServer) -> int:
     (pid,) = server.workers() - web_workers(server)
     return pid
@@ -204,12 +213,17 @@ def starts_and_stops(folder: Path, times: int) -> None:
 
 class TestDeath:
     def test_a_killed_web_worker_comes_back(self, gateway: GatewayServer) -> None:
-        killed, other = web_workers(gateway)
-        os.kill(killed, KILL)
+        killed, other = kill_web_worker(gateway)
 
         eventually(lambda: len(web_workers(gateway) - {killed}) == 2)
 
         assert other in web_workers(gateway)
+
+    def test_meanwhile_all_new_connections_go_to_the_other_one(self, gateway: GatewayServer) -> None:
+        killed, other = kill_web_worker(gateway)
+
+        assert {worker_pid(gateway) for _ in range(20)} == {other}
+        eventually(lambda: len(web_workers(gateway) - {killed}) == 2)
 
     def test_a_web_worker_that_was_stopped_alone_comes_back_without_keeping_clients_waiting(
         self, gateway: GatewayServer
