@@ -14,6 +14,7 @@ from core.draining import Drain
 from core.errors import ShuttingDown
 
 JSON, FORMER_JSON = "application/json", "application/json; charset=utf-8"
+HEALTH = ("/", "/health", "/api/v1/health", "/ready")  # answered to the end
 METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE"
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy,"
@@ -52,7 +53,7 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
         if request.method == "OPTIONS":
             await request.receive_body()  # or Sanic complains that nobody did
             return empty(204)
-        if _drain(app).draining and request.path not in ("/health", "/ready"):
+        if _drain(app).draining and request.path not in HEALTH:
             return answer(request, ShuttingDown())
         return None
 
