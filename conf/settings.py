@@ -109,8 +109,9 @@ class Settings:
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process: `.env` in the working folder, overridden by the environment."""
-        return cls.from_env({**dotenv_values(".env", interpolate=False), **os.environ})
+        """The settings of this process: `.env` in the working folder, overridden by what the environment sets."""
+        given = {name: value for name, value in os.environ.items() if value.strip()}
+        return cls.from_env({**dotenv_values(".env", interpolate=False), **given})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str | None]) -> Self:

@@ -213,6 +213,14 @@ class TestLoad:
 
         assert Settings.load().port == 5000
 
+    def test_an_empty_variable_does_not_hide_the_file(
+        self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here(f"JWT_SECRET={SECRET}\nNODE_URLS=http://a:1\nPORT=4000\n")
+        monkeypatch.setenv("PORT", "")
+
+        assert Settings.load().port == 4000
+
     def test_works_without_a_file(self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
         for name, text in NEEDED.items():
             monkeypatch.setenv(name, text)
