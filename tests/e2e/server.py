@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from workers import child
+
 ROOT = Path(__file__).parent.parent.parent
 APP = (str(ROOT / "app.py"),)
 START_S, STOP_S = 30.0, 30.0
@@ -59,7 +61,8 @@ class GatewayServer:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = {**DEFAULTS, "PORT": str(self.port), **(env or {})}
-        self._command = [sys.executable, *program]
+        launcher = [sys.executable, "-I", "-S", child.__file__, str(os.getpid())]  # it ends with the test run
+        self._command = [*launcher, sys.executable, *program]
         self._log = folder / "gateway.log"
         self._process: subprocess.Popen[bytes] | None = None
 
