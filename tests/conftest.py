@@ -33,8 +33,8 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest_asyncio.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    """The store over an empty Redis."""
-    async with open_store(redis_url) as opened:
+    """The store over an empty Redis; patient, since a test machine may be busy with other tests."""
+    async with open_store(redis_url, timeout_s=10) as opened:
         yield opened
 
 

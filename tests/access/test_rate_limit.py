@@ -52,7 +52,7 @@ def redis_ms(raw: redis.Redis) -> int:
 @pytest.mark.asyncio
 class TestConcurrency:
     async def test_a_thousand_at_once_over_two_stores_let_exactly_the_limit_in(self, redis_url: str) -> None:
-        async with open_store(redis_url) as one, open_store(redis_url) as two:
+        async with open_store(redis_url, timeout_s=10) as one, open_store(redis_url, timeout_s=10) as two:
             limits = replace(LIMITS, free_requests=10)
             gates = [(gate(store, limits=limits), asyncio.Semaphore(CONNECTIONS)) for store in (one, two)]
 

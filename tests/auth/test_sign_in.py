@@ -216,7 +216,7 @@ class TestAnySignature:
     @given(st.lists(st.one_of(st.text(), st.binary(max_size=80).map(lambda raw: "0x" + raw.hex())), min_size=1))
     def test_is_refused_and_never_another_error(self, redis_url: str, signatures: list[str]) -> None:
         async def run() -> None:
-            async with open_store(redis_url) as store:
+            async with open_store(redis_url, timeout_s=10) as store:
                 sign_in = sign_in_over(store, FakeClock())
                 await sign_in.challenge(WALLET.address, None)
                 for signature in signatures:

@@ -280,7 +280,7 @@ class TestRevocation:
         caller = tokens.verify(tokens.issue(ADDRESS))
         clock.advance(3600)
         await tokens.revoke(caller)
-        async with open_store(redis_url) as raw:
+        async with open_store(redis_url, timeout_s=10) as raw:
             left_s = await raw._client.ttl(redis_keys.revoked(str(caller.token_id)))
 
         assert LIFE_S - 3600 + LEEWAY_S - 10 <= left_s <= LIFE_S - 3600 + LEEWAY_S

@@ -50,7 +50,7 @@ class Accounting(RuleBasedStateMachine):
         self.raw = redis.Redis.from_url(redis_url, decode_responses=True)
         self.raw.flushall()
         self.runner, self.stack = asyncio.Runner(), AsyncExitStack()
-        self.store = self.runner.run(self.stack.enter_async_context(open_store(redis_url)))
+        self.store = self.runner.run(self.stack.enter_async_context(open_store(redis_url, timeout_s=10)))
         self.ledger = Ledger(self.store)
         self.limiter = RateLimiter(self.store, limit=LIMIT, window_s=WINDOW_MIN * 60, lease_s=LEASE_MIN * 60)
         self.now = 0

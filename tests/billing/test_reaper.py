@@ -65,7 +65,7 @@ class TestReap:
         assert await Reaper(store, batch=1).reap() == 2
 
     async def test_reapers_at_once_hand_each_request_back_once(self, redis_url: str) -> None:
-        async with open_store(redis_url) as one, open_store(redis_url) as two:
+        async with open_store(redis_url, timeout_s=10) as one, open_store(redis_url, timeout_s=10) as two:
             killed = gate(one, limits=MANY, lease_s=KILLED)
             for _ in range(60):
                 await killed.admit(ADA, ASKED)
