@@ -23,13 +23,13 @@ from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
 from core.bootstrap import open_services, read_catalog
 from core.catalog import InvalidCatalog
+from core.nodes.router import ATTEMPTS
 from workers import background
 from workers.embedded_redis import NoRedis, embedded_redis
 from workers.listeners import CantListen, bound_sockets
 from workers.processes import ProcessManager, tie_to_main
 
 NAME = "plumise"
-ATTEMPTS = 3  # how many nodes a request may try
 MARGIN_S = 30
 
 log = logging.getLogger(NAME)

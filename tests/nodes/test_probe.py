@@ -64,7 +64,7 @@ class TestRecognition:
     async def test_a_kind_is_told_from_its_answers(
         self, store: Store, script: dict[str, str], kind: NodeKind, streams: bool
     ) -> None:
-        async with NodeServer(**script) as server:  # type: ignore[arg-type]
+        async with NodeServer(**script) as server:  # type: ignore[arg-type] # a script's values differ in type
             node = await probed(store, server)
 
         assert (node.online, node.kind, node.streams) == (True, kind, streams)
@@ -131,7 +131,7 @@ class TestProblems:
     async def test_a_node_that_can_not_serve_is_offline_and_says_why(
         self, store: Store, script: dict[str, object], problem: str
     ) -> None:
-        async with NodeServer(**script) as server:  # type: ignore[arg-type]
+        async with NodeServer(**script) as server:  # type: ignore[arg-type] # a script's values differ in type
             node = await probed(store, server)
 
         assert (node.online, node.problem) == (False, problem)
