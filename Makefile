@@ -10,10 +10,11 @@ help: ## What can be done here
 
 setup: .venv/.ready ## Virtual environment in .venv with run-time and test packages
 
-.venv/.ready: requirements.txt requirements-dev.txt
+.venv/.ready: requirements.txt requirements-dev.txt tests/js/package-lock.json
 	@test -x $(PY) || python3 -m venv .venv
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install -r requirements-dev.txt
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --prefix tests/js --silent --no-audit --no-fund
 	@touch $@
 
 run: setup ## The demo: gateway, embedded Redis and a small real model; Ctrl-C stops all of it

@@ -95,6 +95,11 @@ class Settings:
     node_token_timeout_s: int = variable("NODE_TOKEN_TIMEOUT", duration, "30s")
     node_total_timeout_s: int = variable("NODE_TOTAL_TIMEOUT", duration, "300s")
     node_probe_interval_s: int = variable("NODE_PROBE_INTERVAL", duration, "10s")
+    node_discovery_interval_s: int = variable("NODE_DISCOVERY_INTERVAL", duration, "30s")
+
+    gateway_url: str | None = variable("GATEWAY_URL", HTTP, example="https://inference.example.com")
+    metrics_interval_s: int = variable("METRICS_INTERVAL", duration, "60s")
+    metrics_wallets: str = variable("METRICS_WALLETS", choice("own", "nodes"), "own")
 
     free_tier_limit: int = variable("FREE_TIER_LIMIT", whole(1, 100_000), "10")
     free_tier_window_s: int = variable("FREE_TIER_WINDOW", duration, "1h")
@@ -105,6 +110,7 @@ class Settings:
     proxies_count: int = variable("PROXIES_COUNT", whole(0, 10), "0")
     max_body_bytes: int = variable("MAX_BODY_SIZE", size, "1MiB")
     stream_heartbeat_s: int = variable("STREAM_HEARTBEAT", duration, "15s")
+    resume_window_s: int = variable("RESUME_WINDOW", duration, "30s")
     shutdown_timeout_s: int = variable("SHUTDOWN_TIMEOUT", duration, "20s")
 
     @classmethod

@@ -17,6 +17,7 @@ from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
 from core.billing.ledger import Ledger
 from core.billing.reaper import Reaper
+from core.bus import Bus, open_bus
 from core.catalog import Catalog
 from core.clock import SystemClock
 from core.draining import Drain
@@ -31,6 +32,7 @@ from core.nodes.sources import StaticNodes
 from core.nodes.transport.pool import ConnectionPool
 from core.readiness import Readiness
 from core.store import Store, open_store
+from core.worker_id import new_worker_id
 
 DEFAULT_MODELS = Path(__file__).parent.parent / "conf" / "models.toml"
 LEASE_MARGIN_S = 60  # a request that is this long overdue has lost its worker
@@ -41,6 +43,8 @@ class Services:
     """What a web worker serves with."""
 
     settings: Settings
+    worker_id: str
+    bus: Bus
     catalog: Catalog
     tokens: TokenService
     sign_in: SignIn
@@ -71,6 +75,7 @@ class BackgroundServices:
     """What the background worker works with."""
 
     store: Store
+    bus: Bus
     prober: NodeProber
     reaper: Reaper
 
@@ -82,6 +87,7 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
     tiers = tiers or FreeForAll()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(required_redis_url(settings)))
+        bus = await stack.enter_async_context(open_bus(required_redis_url(settings)))
         nodes = NodeRegistry(store, clock, Ejection())
         await nodes.start()
         stack.push_async_callback(nodes.stop)
@@ -95,6 +101,8 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         ledger, router = Ledger(store), NodeRouter(nodes, pool, _timeouts(settings))
         yield Services(
             settings=settings,
+            worker_id=new_worker_id(),
+            bus=bus,
             catalog=catalog,
             tokens=tokens,
             sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins),
@@ -112,11 +120,12 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
 async def open_background_services(settings: Settings) -> AsyncIterator[BackgroundServices]:
     """The services of the background worker."""
     urls = (*settings.node_urls, *filter(None, [settings.petals_api_url]))
-    async with open_store(required_redis_url(settings)) as store:
+    redis_url = required_redis_url(settings)
+    async with open_store(redis_url) as store, open_bus(redis_url) as bus:
         prober = NodeProber(
             [StaticNodes(urls)], read_catalog(settings), store, SystemClock(), secret=settings.node_api_secret
         )
-        yield BackgroundServices(store=store, prober=prober, reaper=Reaper(store))
+        yield BackgroundServices(store=store, bus=bus, prober=prober, reaper=Reaper(store))
 
 
 def read_catalog(settings: Settings) -> Catalog:

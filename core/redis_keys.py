@@ -15,6 +15,13 @@ several of them at once.
 | {plumise}:totals:<node> | hash | – | the same of one node, by its URL |
 | {plumise}:nodes | string, JSON list | 5 min | the last snapshot of the nodes and their health |
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
+
+Topics of the bus (pub/sub; nothing of them is kept):
+
+| topic | what |
+|---|---|
+| {plumise}:to:<worker>:<purpose> | messages for one worker |
+| {plumise}:all:<purpose> | messages for all processes |
 """
 
 from __future__ import annotations
@@ -55,3 +62,13 @@ def usage(request_id: str) -> str:
 def node_totals(url: str) -> str:
     """What a node served."""
     return f"{TOTALS}:{url}"
+
+
+def to_worker(worker_id: str, purpose: str) -> str:
+    """The topic of one worker."""
+    return f"{PREFIX}:to:{worker_id}:{purpose}"
+
+
+def to_all(purpose: str) -> str:
+    """A topic that all processes hear which care for it."""
+    return f"{PREFIX}:all:{purpose}"

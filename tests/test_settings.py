@@ -65,6 +65,10 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "NODE_TOKEN_TIMEOUT": (30, *DURATION),
     "NODE_TOTAL_TIMEOUT": (300, *DURATION),
     "NODE_PROBE_INTERVAL": (10, *DURATION),
+    "NODE_DISCOVERY_INTERVAL": (30, *DURATION),
+    "GATEWAY_URL": (None, *HTTP_URL),
+    "METRICS_INTERVAL": (60, *DURATION),
+    "METRICS_WALLETS": ("own", [("nodes", "nodes")], ["all"]),
     "FREE_TIER_LIMIT": (10, [("1", 1), ("100000", 100_000)], ["0", "100001", "ten"]),
     "FREE_TIER_WINDOW": (3600, *DURATION),
     "FREE_TIER_MAX_TOKENS": (2048, [("1", 1), ("4096", 4096)], ["0", "4097"]),
@@ -77,6 +81,7 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "PROXIES_COUNT": (0, [("1", 1), ("10", 10)], ["11", "-1"]),
     "MAX_BODY_SIZE": (1_048_576, [("2048", 2048), ("512KiB", 524_288), ("2 MiB", 2_097_152)], ["0", "1MB", "1GiB"]),
     "STREAM_HEARTBEAT": (15, *DURATION),
+    "RESUME_WINDOW": (30, *DURATION),
     "SHUTDOWN_TIMEOUT": (20, *DURATION),
 }  # fmt: skip
 ATTRIBUTES = {about.name: attribute for attribute, about in variables()}

@@ -23,6 +23,7 @@ from typing import Any
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
+from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from sanic.worker.loader import AppLoader
 from sanic.worker.manager import WorkerManager
 from sanic.worker.process import Worker
@@ -76,6 +77,7 @@ class ProcessManager(WorkerManager):
             "worker_state": states,
             "backlog": BACKLOG,
             "register_sys_signals": False,
+            "protocol": WebSocketProtocol,
         }
         super().__init__(len(listeners), serve_web, settings, context, (outbox, inbox), states)
 
