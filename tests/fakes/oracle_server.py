@@ -118,7 +118,7 @@ class OracleServer:
         app.router.add_get(TOPOLOGY, self._list_topology)
         app.router.add_get(CAPACITY, self._list_capacity)
         app.add_routes(self._routes)
-        runner = web.AppRunner(app, shutdown_timeout=0)
+        runner = web.AppRunner(app, shutdown_timeout=0.01)  # 0 would be for ever
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
