@@ -11,9 +11,13 @@ Every error that a client may be told of.
     ├── RateLimited             429  carries the quota
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
     ├── UnknownResource         404  what the path names is not there
+    │   └── UnknownAnswer       404  nobody keeps an answer of that name for this caller
+    ├── AnswerExists            409  the name is in use
+    ├── AnswerMoved             409  a newer link listens to the answer now
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
         ├── ShuttingDown        503
+        ├── AnswerLost          503  the worker that made the answer is gone
         ├── NoNodes             503  no healthy node serves the model
         └── NodesFailed         503  every attempt failed, or the deadline passed
 
@@ -122,6 +126,37 @@ class UnknownResource(GatewayError):
     code = "not_found"
 
 
+class UnknownAnswer(UnknownResource):
+    """The caller has no answer of this name that is still kept, or not from the asked place on."""
+
+    code = "answer_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Answer {name} not found")
+
+
+class AnswerExists(GatewayError):
+    """The caller has an answer of this name already."""
+
+    status = 409
+    reason = "Conflict"
+    code = "answer_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Answer {name} exists already")
+
+
+class AnswerMoved(GatewayError):
+    """The answer goes on at another link of the same caller."""
+
+    status = 409
+    reason = "Conflict"
+    code = "answer_moved"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was resumed elsewhere")
+
+
 class RateLimited(GatewayError):
     """The Free quota is used up; `details` and headers say until when."""
 
@@ -157,6 +192,15 @@ class ShuttingDown(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The gateway is restarting. Please try again.")
+
+
+class AnswerLost(Unavailable):
+    """The worker that made the answer does not reply any more."""
+
+    code = "answer_lost"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was lost. Please try again.")
 
 
 class NoNodes(Unavailable):
