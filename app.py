@@ -19,6 +19,7 @@ from sanic_ext.extensions.injection.extension import InjectionExtension
 import blueprints
 from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
 from blueprints.routing import AnyCaseRouter
+from blueprints.socket.connection import SessionConnection
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
 from core.bootstrap import open_services, read_catalog
@@ -26,8 +27,8 @@ from core.catalog import InvalidCatalog
 from core.nodes.router import ATTEMPTS
 from workers import background
 from workers.embedded_redis import NoRedis, embedded_redis
-from workers.listeners import CantListen, bound_sockets
-from workers.processes import ProcessManager, tie_to_main
+from workers.listeners import CantListen, bound_sockets, meeting_folder
+from workers.processes import ProcessManager, WebServer, tie_to_main
 
 NAME = "plumise"
 MARGIN_S = 30
@@ -97,8 +98,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
 def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], *, web_only: bool) -> int:
     at = f"http://{settings.host}:{settings.port}"
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
-    with bound_sockets(settings.host, settings.port, settings.workers) as listeners:
-        manager = ProcessManager(create_app, listeners, grace_s(settings) + 2, ready)
+    with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
+        web = WebServer(create_app, SessionConnection, meeting)
+        manager = ProcessManager(web, listeners, grace_s(settings) + 2, ready)
         if not web_only:
             manager.manage("Background", run_background, {}, restartable=True)
         with _redis(settings, web_only=web_only):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sanic import Request, Sanic
 
-from blueprints import auth, docs, health, inference, models, nodes, openai
+from blueprints import auth, docs, health, inference, models, nodes, openai, socket
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate
 from blueprints.middleware import register_middleware
@@ -20,6 +20,7 @@ def register(app: Sanic, settings: Settings) -> None:
     """Attaches routes, errors and middleware."""
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
+    socket.attach(app)
     register_errors(app)
     register_middleware(app, settings.cors_origins)
 

@@ -10,7 +10,8 @@ from typing import Any
 from sanic import Sanic
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from blueprints import register_services
+from blueprints import register_services, socket
+from blueprints.socket.sessions import Sessions
 from conf.settings import Settings
 from core.bootstrap import Services
 
@@ -38,7 +39,8 @@ class Lifecycle:
         self._settings = settings
         self._open_services = open_services
         self._stack = AsyncExitStack()
-        self._ending: asyncio.Task[None] | None = None
+        self._sessions: Sessions | None = None
+        self._ending: list[asyncio.Task[None]] = []
 
     def attach(self, app: Sanic[Any, Any]) -> None:
         """Registers the listeners; `app.ctx.connections` is the server's set of open connections."""
@@ -48,17 +50,23 @@ class Lifecycle:
         app.after_server_stop(self._finish)
 
     async def _start(self, app: Sanic[Any, Any]) -> None:
-        register_services(app, await self._stack.enter_async_context(self._open_services(self._settings)))
+        services = await self._stack.enter_async_context(self._open_services(self._settings))
+        register_services(app, services)
+        self._sessions = await self._stack.enter_async_context(socket.serving(app, services))
 
     async def _begin_stop(self, app: Sanic[Any, Any]) -> None:
+        app.ctx.services.drain.add_interrupt(self._end_sessions)
         app.ctx.services.drain.begin()
         patience_s = self._settings.shutdown_timeout_s + INTERRUPTED_S
-        self._ending = asyncio.create_task(end_connections(app.ctx.connections, patience_s))
+        self._ending.append(asyncio.create_task(end_connections(app.ctx.connections, patience_s)))
 
     async def _finish(self, _: Sanic[Any, Any]) -> None:
-        if self._ending is not None:
-            await self._ending
+        await asyncio.gather(*self._ending)
         await self._stack.aclose()
+
+    def _end_sessions(self) -> None:
+        if self._sessions is not None:
+            self._ending.append(asyncio.create_task(self._sessions.end()))
 
 
 async def end_connections(connections: set[HttpProtocol], patience_s: float) -> None:

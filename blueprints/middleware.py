@@ -14,7 +14,9 @@ from core.draining import Drain
 from core.errors import ShuttingDown
 
 JSON, FORMER_JSON = "application/json", "application/json; charset=utf-8"
-HEALTH = ("/", "/health", "/api/v1/health", "/ready")  # answered to the end
+HEALTH = ("/", "/health", "/api/v1/health", "/ready")
+SOCKETS = ("/socket.io/", "/socket.io")  # running sessions go on; new ones are refused there
+TO_THE_END = (*HEALTH, *SOCKETS)  # what is answered while draining
 METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE"
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy,"
@@ -53,7 +55,7 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
         if request.method == "OPTIONS":
             await request.receive_body()  # or Sanic complains that nobody did
             return empty(204)
-        if _drain(app).draining and request.path not in HEALTH:
+        if _drain(app).draining and request.path not in TO_THE_END:
             return answer(request, ShuttingDown())
         return None
 

@@ -1,10 +1,13 @@
-"""The listening sockets: one for each web worker on the same port, so that the kernel spreads connections evenly."""
+"""Where workers are reached: a listening socket for each on the same port, and a folder to meet in."""
 
 from __future__ import annotations
 
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 
 class CantListen(Exception):
@@ -14,7 +17,9 @@ class CantListen(Exception):
 @contextmanager
 def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
     """
-    Binds `count` sockets, not listening yet. Raises CantListen.
+    Binds `count` sockets, not listening yet: one a worker, so that the kernel spreads connections evenly.
+
+    Raises CantListen.
 
     A first socket without SO_REUSEPORT asks whether the port is free: with it, a second gateway would silently
     take half of the first one's connections.
@@ -26,6 +31,16 @@ def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.sock
         except OSError as problem:
             raise CantListen(f"HOST, PORT: can't listen on {host}:{port}: {problem.strerror}") from problem
         yield listeners
+
+
+@contextmanager
+def meeting_folder() -> Iterator[Path]:
+    """A folder for this user only, where the workers of one command leave sockets for each other."""
+    folder = Path(tempfile.mkdtemp(prefix="plm-"))  # a Unix socket's path has at most 107 bytes, on macOS 103
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse(listener: socket.socket) -> None:

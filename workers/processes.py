@@ -14,8 +14,10 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import current_process, get_context, parent_process, resource_tracker
+from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from types import FrameType
 from typing import Any
@@ -41,6 +43,15 @@ SETTLE_S = 0.05
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class WebServer:
+    """What each web worker's process serves; it travels to new processes."""
+
+    create_app: Callable[[], Sanic[Any, Any]]
+    protocol: type[WebSocketProtocol]  # of a connection
+    meeting: Path  # where the workers meet, told to the app as `ctx.meeting`
+
+
 class ProcessManager(WorkerManager):
     """
     One web worker for each listening socket, besides what is added by `manage`.
@@ -51,7 +62,7 @@ class ProcessManager(WorkerManager):
 
     def __init__(
         self,
-        create_app: Callable[[], Sanic[Any, Any]],
+        web: WebServer,
         listeners: list[socket.socket],
         grace_s: float,
         ready: Callable[[], None],
@@ -72,12 +83,13 @@ class ProcessManager(WorkerManager):
             "host": None,
             "port": None,
             "app_name": "",
-            "app_loader": AppLoader(factory=create_app),
+            "app_loader": AppLoader(factory=web.create_app),
             "monitor_publisher": outbox,
             "worker_state": states,
             "backlog": BACKLOG,
             "register_sys_signals": False,
-            "protocol": WebSocketProtocol,
+            "protocol": web.protocol,
+            "meeting": web.meeting,
         }
         super().__init__(len(listeners), serve_web, settings, context, (outbox, inbox), states)
 
@@ -199,6 +211,7 @@ def serve_web(**settings: Any) -> None:
     """The body of a web worker's process, from the first line to its exit."""
     tie_to_main()
     app: Sanic[Any, Any] = settings.pop("app_loader").load()
+    app.ctx.meeting = settings.pop("meeting")
     app.after_server_start(partial(_announce, settings["monitor_publisher"]))
     app.before_server_stop(partial(_stop_listening, settings["sock"]))
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))  # else it counts as not started

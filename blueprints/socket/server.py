@@ -1,0 +1,89 @@
+"""The Socket.IO server of one worker: python-socketio, with ids that name the worker and tasks that end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import engineio
+import socketio
+
+from blueprints.socket import codec
+from blueprints.socket.session_ids import new_session_id
+
+MAX_MESSAGE = 64 * 1024  # of a client's message; of Engine.IO it is the body of a POST, or one frame
+
+log = logging.getLogger(__name__)
+
+
+class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
+    """Engine.IO's sessions. `worker_id` is to be set before the first one."""
+
+    worker_id = ""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def generate_id(self) -> str:
+        return new_session_id(self.worker_id)
+
+    def start_background_task(
+        self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        """The library's own forgets the task: it may be collected while it runs, and outlives the server."""
+        task = asyncio.create_task(target(*args, **kwargs))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def end(self, session_id: str) -> None:
+        """Ends a session after all that is queued for it; its client reconnects by itself, to another worker."""
+        if (socket := self.sockets.get(session_id)) is not None:
+            await socket.close(wait=False)
+            await socket.queue.put(None)  # the writer's end, and with it the WebSocket's
+
+    async def aclose(self) -> None:
+        """Ends what still runs: pings that sleep, handlers, the monitor."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.error("a task of a socket failed", exc_info=problem)
+
+
+class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no types
+    """
+    Socket.IO over Engine.IO, without a pub/sub manager: messages leave through the worker that owns the session.
+
+    Origins are checked, and CORS headers written, by the doors around it; both by the rules of REST.
+    """
+
+    eio: Engine
+
+    def __init__(self) -> None:
+        super().__init__(
+            async_mode="sanic",
+            cors_allowed_origins=[],
+            json=codec,
+            max_http_buffer_size=MAX_MESSAGE,
+            logger=_quiet("socketio"),
+            engineio_logger=_quiet("engineio"),
+            namespaces=["/"],  # clients of the default namespace are accepted and never told anything
+        )
+
+    def _engineio_server_class(self) -> type[Engine]:
+        return Engine
+
+
+def _quiet(name: str) -> logging.Logger:
+    """The libraries log what a client does wrong as errors of theirs."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.CRITICAL)
+    return logger
