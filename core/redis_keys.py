@@ -13,7 +13,10 @@ several of them at once.
 | {plumise}:usage:<request id> | string | 1 day | this answer is already counted (commits are idempotent) |
 | {plumise}:totals | hash | – | answers and tokens served, by the whole fleet, since ever |
 | {plumise}:totals:<node> | hash | – | the same of one node, by its URL |
-| {plumise}:nodes | string, JSON list | 5 min | the last snapshot of the nodes and their health |
+| {plumise}:nodes | string, JSON | 5 min | the last snapshot of the nodes, their health and how they fare |
+| {plumise}:nodes:version | string | 5 min | of that snapshot; another one each time |
+| {plumise}:leader | string, a process' name | 6 s | who leads: probes, discovers, reports |
+| {plumise}:fence | string, a number | – | of the last lead; the leader's scripts refuse to write for an earlier one |
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
 
 Topics of the bus (pub/sub; nothing of them is kept):
@@ -31,6 +34,9 @@ PREFIX = "{plumise}"
 OPEN_REQUESTS = f"{PREFIX}:open"
 TOTALS = f"{PREFIX}:totals"
 NODES = f"{PREFIX}:nodes"
+NODES_VERSION = f"{NODES}:version"
+LEADER = f"{PREFIX}:leader"
+FENCE = f"{PREFIX}:fence"
 BACKGROUND = f"{PREFIX}:background"
 
 

@@ -1,0 +1,34 @@
+"""What only one process of the fleet does at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from core.lease import Lease
+from workers.periodic import Periodic
+
+EVERY_S = 1.0  # how often a process that does not lead asks for the lead
+
+log = logging.getLogger(__name__)
+
+
+async def lead(lease: Lease, jobs: Sequence[Periodic]) -> None:
+    """
+    Takes the lead and does the jobs until it is lost; returns at once when another process leads.
+
+    Raises StoreUnavailable. Cancelled, it hands the lead on.
+    """
+    if not await lease.take():
+        return
+    log.info("process %s leads, as number %d", lease.holder, lease.fence)
+    tasks = [asyncio.create_task(job.run()) for job in jobs]
+    try:
+        await lease.hold()
+        log.warning("process %s leads no more", lease.holder)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await lease.release()
