@@ -23,6 +23,7 @@ from core.clock import SystemClock
 from core.draining import Drain
 from core.errors import ShuttingDown
 from core.inference.service import InferenceService
+from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
 from core.nodes.ejection import Ejection
 from core.nodes.probe import NodeProber
@@ -91,7 +92,7 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         nodes = NodeRegistry(store, clock, Ejection())
         await nodes.start()
         stack.push_async_callback(nodes.stop)
-        pool = ConnectionPool(settings.node_connect_timeout_s, secret=settings.node_api_secret)
+        pool = ConnectionPool(settings.node_connect_timeout_s, guard=_guard(settings), secret=settings.node_api_secret)
         stack.push_async_callback(pool.aclose)
         drain.add_interrupt(partial(pool.interrupt, ShuttingDown()))
         tokens = TokenService(
@@ -119,11 +120,10 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
 @asynccontextmanager
 async def open_background_services(settings: Settings) -> AsyncIterator[BackgroundServices]:
     """The services of the background worker."""
-    urls = (*settings.node_urls, *filter(None, [settings.petals_api_url]))
     redis_url = required_redis_url(settings)
     async with open_store(redis_url) as store, open_bus(redis_url) as bus:
         prober = NodeProber(
-            [StaticNodes(urls)], read_catalog(settings), store, SystemClock(), secret=settings.node_api_secret
+            [_static_nodes(settings)], read_catalog(settings), store, SystemClock(), secret=settings.node_api_secret
         )
         yield BackgroundServices(store=store, bus=bus, prober=prober, reaper=Reaper(store))
 
@@ -138,6 +138,14 @@ def required_redis_url(settings: Settings) -> str:
     if settings.redis_url is None:
         raise RuntimeError("REDIS_URL is not set and this process does not embed a Redis")
     return settings.redis_url
+
+
+def _static_nodes(settings: Settings) -> StaticNodes:
+    return StaticNodes((*settings.node_urls, *filter(None, [settings.petals_api_url])))
+
+
+def _guard(settings: Settings) -> AddressGuard:
+    return AddressGuard(_static_nodes(settings).urls, allow_private=settings.allow_private_nodes)
 
 
 def _limits(settings: Settings) -> Limits:

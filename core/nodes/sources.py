@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
-from urllib.parse import quote, urlsplit, urlunsplit
+
+from core.nodes.node_url import InvalidUrl, parse
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A node that somebody names; how it is, and what it serves, it tells itself."""
 
-    url: str  # http(s)://host:port, no trailing slash, no credentials
+    url: str  # in its normal form, see node_url
     address: str = ""  # its owner's lower-case wallet; "" when the source does not know
+    models: tuple[str, ...] = ()  # that it is said to serve, by the catalogue's ids: a hint
+    tokens_per_s: float = 0.0  # its own benchmark: a hint; 0 when it is not known
 
 
 class NodeSource(Protocol):
@@ -28,31 +34,35 @@ class StaticNodes:
     """The nodes of NODE_URLS and PETALS_API_URL. The operator's word is enough: private addresses are welcome."""
 
     def __init__(self, urls: Iterable[str]) -> None:
-        self._listings = merged([Listing(normal(url)) for url in urls])
+        self._listings = merged(listing for url in urls if (listing := _static(url)) is not None)
+
+    @property
+    def urls(self) -> list[str]:
+        """Their URLs in normal form."""
+        return [listing.url for listing in self._listings]
 
     async def listed(self) -> list[Listing]:
         """Always the same ones."""
         return self._listings
 
 
-def normal(url: str) -> str:
-    """
-    The one spelling of a node's URL: lower-case ASCII, no default port, user, query or trailing slash.
-
-    Credentials in a URL would end up in logs; NODE_API_SECRET is the way to send one. Raises ValueError.
-    """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2].lower()
-    host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
-    if not host.isascii():
-        host = host.encode("idna").decode()
-    return urlunsplit((parts.scheme, host, quote(parts.path.rstrip("/"), safe="/%"), "", ""))
-
-
 def merged(listings: Iterable[Listing]) -> list[Listing]:
-    """Each URL once, in order, with the first address that is known for it."""
+    """Each URL once, in order, with the first of everything that is known about it."""
     known: dict[str, Listing] = {}
     for listing in listings:
-        if listing.url not in known or not known[listing.url].address:
-            known[listing.url] = listing
+        first = known.setdefault(listing.url, listing)
+        known[listing.url] = replace(
+            first,
+            address=first.address or listing.address,
+            models=first.models or listing.models,
+            tokens_per_s=first.tokens_per_s or listing.tokens_per_s,
+        )
     return list(known.values())
+
+
+def _static(url: str) -> Listing | None:
+    try:
+        return Listing(str(parse(url)))
+    except InvalidUrl as problem:
+        log.error("a node of NODE_URLS or PETALS_API_URL is left out: %s", problem)
+        return None

@@ -8,6 +8,7 @@ from typing import Any
 from core.clock import SystemClock
 from core.inference.requests import Message
 from core.nodes import snapshot
+from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
 from core.nodes.ejection import Ejection
 from core.nodes.node import Node, NodeKind
@@ -43,7 +44,7 @@ class Network:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.registry = NodeRegistry(store, SystemClock(), Ejection(after=2, base_s=30))
-        self.pool = ConnectionPool(1.0)
+        self.pool = ConnectionPool(1.0, guard=AddressGuard(allow_private=True))
         self.servers: list[NodeServer] = []
 
     async def node(self, **script: Any) -> NodeServer:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from core.nodes.address_guard import AddressGuard
 from core.nodes.transport.exchange import HIGH_WATER
 from core.nodes.transport.failures import NodeBroken, NodeHungUp, NodeSilent, NodeUnreachable
 from core.nodes.transport.origin import Request
@@ -22,12 +23,13 @@ from tests.nodes.raw_server import CLOSE, RESET, STALL, raw_server, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ANYWHERE = AddressGuard(allow_private=True)
 ASKED = Request("/x", b'{"a": 1}', 100_000)
 
 
 @pytest_asyncio.fixture
 async def pool() -> AsyncIterator[ConnectionPool]:
-    opened = ConnectionPool(0.5)
+    opened = ConnectionPool(0.5, guard=ANYWHERE)
     yield opened
     await opened.aclose()
     assert opened.connections == 0
@@ -195,7 +197,7 @@ class TestKeepAlive:
             await until(lambda: pool.connections == 0)
 
     async def test_idle_ones_are_closed_after_a_while(self) -> None:
-        pool = ConnectionPool(0.5, idle_s=0.1)
+        pool = ConnectionPool(0.5, guard=ANYWHERE, idle_s=0.1)
         async with raw_server([OK]) as server:
             await post(pool, server.url)
             await asyncio.sleep(0.06)
@@ -297,7 +299,7 @@ class TestTime:
             await post(pool, url)
 
     async def test_a_host_that_never_answers_is_left_at_the_connect_timeout(self) -> None:
-        pool = ConnectionPool(0.1)
+        pool = ConnectionPool(0.1, guard=ANYWHERE)
         with deaf_port() as port, pytest.raises(NodeUnreachable):
             await post(pool, f"http://127.0.0.1:{port}")
 
@@ -343,7 +345,7 @@ class TestBackPressure:
 class TestTls:
     async def test_https_nodes_are_reached_and_kept(self, tmp_path: Path) -> None:
         server_side, client_side = certified(tmp_path)
-        pool = ConnectionPool(2.0, tls=client_side)
+        pool = ConnectionPool(2.0, guard=ANYWHERE, tls=client_side)
         async with raw_server([OK], tls=server_side) as server:
             for _ in range(3):
                 assert await post(pool, server.url) == b"ok"
@@ -352,7 +354,7 @@ class TestTls:
 
     async def test_a_certificate_that_nobody_vouches_for_is_unreachable(self, tmp_path: Path) -> None:
         server_side, _ = certified(tmp_path)
-        pool = ConnectionPool(2.0)
+        pool = ConnectionPool(2.0, guard=ANYWHERE)
         async with raw_server([OK], tls=server_side) as server:
             with pytest.raises(NodeUnreachable):
                 await post(pool, server.url)

@@ -8,8 +8,9 @@ from core.errors import NodeRefused
 from core.nodes.ejection import Ejection
 from core.nodes.health import Report, after_bad, after_good
 from core.nodes.node import Node, NodeKind
+from core.nodes.node_url import parse
 from core.nodes.selection import RoundRobin
-from core.nodes.sources import Listing, StaticNodes, merged, normal
+from core.nodes.sources import Listing, StaticNodes, merged
 from core.nodes.transport.refusal import refusal
 
 A, B, C = (Node(f"http://{name}") for name in "abc")
@@ -134,7 +135,7 @@ class TestSources:
         ],
     )
     def test_a_url_has_one_spelling(self, given: str, expected: str) -> None:
-        assert normal(given) == expected
+        assert str(parse(given)) == expected
 
     @pytest.mark.asyncio
     async def test_the_same_node_counts_once(self) -> None:

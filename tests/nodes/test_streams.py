@@ -9,6 +9,7 @@ from msgspec import structs
 
 from core.errors import NodesFailed
 from core.inference.requests import Message
+from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
 from core.nodes.router import NodeStream
 from core.nodes.transport.pool import ConnectionPool
@@ -263,7 +264,7 @@ class TestConnections:
         with pytest.raises(NodesFailed):
             await (await network.router(node)).complete(work())
         await network.pool.aclose()
-        network.pool = ConnectionPool(1.0, secret="s3cret")
+        network.pool = ConnectionPool(1.0, guard=AddressGuard([node.url]), secret="s3cret")
 
         await (await network.router(node)).complete(work())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
+
+from core.nodes.node_url import parse
 
 HEAD = (
     "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: plumise-inference-api\r\n"
@@ -29,6 +30,7 @@ class Origin:
     host: str
     port: int
     tls: bool
+    trusted: bool  # the operator named it: it may be anywhere, so its connections are not for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,16 @@ class Target:
 
 
 @lru_cache(maxsize=4096)
-def target(url: str, path: str, secret: str | None) -> Target:
-    """The target of a path under a node's URL; `secret` is sent as a bearer token (RFC 6750)."""
-    parts = urlsplit(url)
-    tls = parts.scheme == "https"
-    origin = Origin(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+def target(url: str, path: str, secret: str | None, *, trusted: bool) -> Target:
+    """
+    The target of a path under a node's URL; `secret` is sent as a bearer token (RFC 6750) to trusted nodes only.
+
+    Raises InvalidUrl.
+    """
+    node = parse(url)
     head = HEAD.format(
-        path=parts.path.rstrip("/") + path,
-        host=parts.netloc,
-        authorization=f"Authorization: Bearer {secret}\r\n" if secret else "",
+        path=node.path + path,
+        host=node.authority,
+        authorization=f"Authorization: Bearer {secret}\r\n" if secret and trusted else "",
     )
-    return Target(origin, head.encode("latin-1"))
+    return Target(Origin(node.host, node.port, node.scheme == "https", trusted), head.encode("latin-1"))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict, deque
+from contextlib import suppress
+from ipaddress import ip_address
 
+from core.nodes.address_guard import AddressGuard, RefusedAddress
+from core.nodes.node_url import InvalidUrl
 from core.nodes.transport.connection import Connection
 from core.nodes.transport.exchange import Exchange
 from core.nodes.transport.failures import NodeHungUp, NodeSilent, NodeUnreachable
-from core.nodes.transport.origin import Origin, Request, target
+from core.nodes.transport.origin import Origin, Request, Target, target
 
 IDLE_S = 15.0  # servers commonly drop idle connections from 5 s to 75 s on; a race with that costs one more round trip
 
@@ -18,20 +22,23 @@ class ConnectionPool:
     """
     Sends requests, over an idle connection when there is one.
 
-    It belongs to the running event loop. `secret` goes to every node as a bearer token; `tls` is the context for
-    https nodes (the system's authorities by default); `idle_s` is how long a connection waits for its next request.
+    It belongs to the running event loop. `guard` says where connections may lead (only to public addresses by
+    default); `secret` goes to the nodes that it trusts, as a bearer token; `tls` is the context for https nodes (the
+    system's authorities by default); `idle_s` is how long a connection waits for its next request.
     """
 
     def __init__(
         self,
         connect_timeout_s: float,
         *,
+        guard: AddressGuard | None = None,
         secret: str | None = None,
         tls: ssl.SSLContext | None = None,
         idle_s: float = IDLE_S,
     ) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._idle_s = idle_s
+        self._guard = guard or AddressGuard()
         self._secret = secret
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -47,7 +54,7 @@ class ConnectionPool:
 
         Raises NodeUnreachable, NodeSilent, NodeBroken, or what the pool was interrupted with.
         """
-        to = target(url, request.path, self._secret)
+        to = self._target(url, request.path)
         if (idle := self._take(to.origin)) is not None:
             try:
                 return await self._ask(idle, to.head, request, until)
@@ -57,7 +64,7 @@ class ConnectionPool:
 
     def give_up(self, url: str) -> None:
         """The node at `url` is known to be gone: whoever still waits for its answer to begin need not go on."""
-        origin = target(url, "", self._secret).origin
+        origin = self._target(url, "").origin
         for connection in [connection for connection, to in self._open.items() if to == origin]:
             if connection.exchange is not None and not connection.exchange.status:
                 connection.exchange.fail(NodeSilent("it went offline"))
@@ -84,6 +91,12 @@ class ConnectionPool:
         """How many are open, idle ones included."""
         return len(self._open)
 
+    def _target(self, url: str, path: str) -> Target:
+        try:
+            return target(url, path, self._secret, trusted=self._guard.trusts(url))
+        except InvalidUrl as problem:
+            raise NodeUnreachable(str(problem)) from problem
+
     async def _ask(self, connection: Connection, head: bytes, request: Request, until: float) -> Exchange:
         if self._interruption is not None:
             connection.transport.abort()
@@ -97,22 +110,40 @@ class ConnectionPool:
         return exchange
 
     async def _connect(self, origin: Origin, until: float) -> Connection:
-        if origin.tls and self._tls is None:
-            self._tls = ssl.create_default_context()
         due = min(self._loop.time() + self._connect_timeout_s, until)
         try:
             async with asyncio.timeout_at(due):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._park, self._forget, self._loop),
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls if origin.tls else None,
-                )
-        except (OSError, ValueError) as problem:  # ValueError: a host name that IDNA refuses
+                connection = await self._reach(origin)
+        except (OSError, RefusedAddress) as problem:
             raise NodeUnreachable(type(problem).__name__) from problem
         if connection.transport.is_closing():
             raise NodeUnreachable("it closed the connection")
         self._open[connection] = origin
+        return connection
+
+    async def _reach(self, origin: Origin) -> Connection:
+        """A connection to the first address that takes one. Raises OSError, RefusedAddress."""
+        addresses = await self._guard.addresses(origin.host, origin.port, trusted=origin.trusted)
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                return await self._connect_to(address, origin)
+        return await self._connect_to(addresses[-1], origin)
+
+    async def _connect_to(self, address: str, origin: Origin) -> Connection:
+        """To this very address: the name is only for TLS, since the DNS might say something else by now."""
+        if origin.tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        transport, connection = await self._loop.create_connection(
+            lambda: Connection(self._park, self._forget, self._loop),
+            address,
+            origin.port,
+            ssl=self._tls if origin.tls else None,
+            server_hostname=origin.host if origin.tls else None,
+        )
+        peer = transport.get_extra_info("peername")
+        if peer and ip_address(peer[0]) != ip_address(address):
+            transport.abort()
+            raise RefusedAddress("the connection leads elsewhere")
         return connection
 
     def _take(self, origin: Origin) -> Connection | None:
