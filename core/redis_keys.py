@@ -13,11 +13,19 @@ several of them at once.
 | {plumise}:usage:<request id> | string | 1 day | this answer is already counted (commits are idempotent) |
 | {plumise}:totals | hash | – | answers and tokens served, by the whole fleet, since ever |
 | {plumise}:totals:<node> | hash | – | the same of one node, by its URL |
+| {plumise}:accounts | hash account → answers | – | the accounts: "own", wallets of nodes, "nobody" |
+| {plumise}:account:<account> | hash | – | what is to be reported to the Oracle, since ever |
+| {plumise}:account:<account>:told | hash | – | how far the Oracle has been told of it |
+| {plumise}:reports | hash agent → "ms\\|JSON" | – | the last report of each agent, at most 10,000 |
+| {plumise}:reports:at | zset agent → unix ms | – | when it came |
 | {plumise}:nodes | string, JSON | 5 min | the last snapshot of the nodes, their health and how they fare |
 | {plumise}:nodes:version | string | 5 min | of that snapshot; another one each time |
 | {plumise}:leader | string, a process' name | 6 s | who leads: probes, discovers, reports |
 | {plumise}:fence | string, a number | – | of the last lead; the leader's scripts refuse to write for an earlier one |
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
+| {plumise}:agents | hash address → JSON | – | connected agents, each with the worker that holds its socket |
+| {plumise}:agents:until | zset address → unix ms | – | until when that worker vouches for each |
+| {plumise}:used:<hash> | string "1" | 10 min | a signature that was accepted, and is not accepted again |
 
 Topics of the bus (pub/sub; nothing of them is kept):
 
@@ -38,6 +46,12 @@ NODES_VERSION = f"{NODES}:version"
 LEADER = f"{PREFIX}:leader"
 FENCE = f"{PREFIX}:fence"
 BACKGROUND = f"{PREFIX}:background"
+ACCOUNTS = f"{PREFIX}:accounts"
+REPORTS = f"{PREFIX}:reports"
+REPORTS_AT = f"{REPORTS}:at"
+OWN, NOBODY = "own", "nobody"  # accounts: of the gateway's wallet, and of nodes whose wallet is not known
+AGENTS = f"{PREFIX}:agents"
+AGENTS_UNTIL = f"{AGENTS}:until"
 
 
 def nonces(address: str) -> str:
@@ -68,6 +82,21 @@ def usage(request_id: str) -> str:
 def node_totals(url: str) -> str:
     """What a node served."""
     return f"{TOTALS}:{url}"
+
+
+def used_signature(digest: str) -> str:
+    """The mark that a signature with this SHA-256 was accepted."""
+    return f"{PREFIX}:used:{digest}"
+
+
+def account(name: str) -> str:
+    """What was served for OWN, NOBODY, or a node's lower-case wallet."""
+    return f"{PREFIX}:account:{name}"
+
+
+def account_told(name: str) -> str:
+    """How far the Oracle knows it."""
+    return f"{account(name)}:told"
 
 
 def to_worker(worker_id: str, purpose: str) -> str:

@@ -1,4 +1,4 @@
-"""Ethereum wallets: what an address looks like, and who signed a text or typed data."""
+"""Ethereum wallets: what an address looks like, who signed a text or typed data, and signing a text oneself."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ SIGNATURE = re.compile(r"0x(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{130})")
 CURVE_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141  # of secp256k1
 V = {0: 27, 1: 28, 27: 27, 28: 28}
 Y_PARITY = 1 << 255
+
+
+class Signer:
+    """A wallet of our own, from its private key as hex behind 0x; the key shows in no repr."""
+
+    def __init__(self, private_key: str) -> None:
+        self._account = Account.from_key(private_key)
+        self.address: str = self._account.address.lower()
+
+    def __repr__(self) -> str:
+        return f"Signer({self.address})"
+
+    def sign_text(self, text: str) -> str:
+        """The EIP-191 signature (personal_sign): 65 bytes with a v of 27 or 28, as hex behind 0x."""
+        return "0x" + bytes(self._account.sign_message(encode_defunct(text=text)).signature).hex()
 
 
 class BadSignature(Exception):

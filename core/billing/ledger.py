@@ -7,6 +7,7 @@ from typing import TypedDict
 from core import redis_keys
 from core.access.grant import Grant
 from core.inference.completion import Usage
+from core.nodes.node import Node
 from core.store import Store
 
 MARK_TTL_S = 24 * 3600  # how long a repeated commit is recognised
@@ -24,27 +25,34 @@ class Ledger:
     """
     Takes note of how granted requests end; every note is idempotent and one Redis round trip.
 
-    All methods raise StoreUnavailable when Redis is away.
+    What is to be reported to the Oracle stands in accounts of its own: an answer is in the account of the gateway's
+    wallet or, `per_node_wallet`, in that of its node's wallet, and so it is reported under one wallet at most, also
+    when the operator changes his mind. All methods raise StoreUnavailable when Redis is away.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, per_node_wallet: bool = False) -> None:
         self._store = store
+        self._per_node_wallet = per_node_wallet
 
-    async def commit(self, grant: Grant, usage: Usage, node_url: str) -> None:
+    async def commit(self, grant: Grant, usage: Usage, node: Node, latency_ms: int) -> None:
         """
         Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back.
 
         No more is counted than the grant allows: a node's absurd figure would overflow the totals for ever.
         """
+        account = (node.address or redis_keys.NOBODY) if self._per_node_wallet else redis_keys.OWN
         keys = [
             redis_keys.usage(grant.request_id),
             redis_keys.OPEN_REQUESTS,
+            redis_keys.ACCOUNTS,
             redis_keys.TOTALS,
-            redis_keys.node_totals(node_url),
+            redis_keys.node_totals(node.url),
+            redis_keys.account(account),
         ]
         prompt_tokens = _within(usage.prompt_tokens, grant.model.context_length)
         completion_tokens = _within(usage.completion_tokens, grant.max_tokens)
-        await self._store.run("commit", keys, (_member(grant), prompt_tokens, completion_tokens, MARK_TTL_S))
+        args = (_member(grant), MARK_TTL_S, account, prompt_tokens, completion_tokens, latency_ms)
+        await self._store.run("commit", keys, args)
 
     async def delivered(self, grant: Grant) -> None:
         """A stream's first piece leaves: from here on the request can't be handed back."""

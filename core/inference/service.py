@@ -58,7 +58,7 @@ class InferenceService:
             raise
         meter.add([answer.text])
         usage = meter.usage(answer.tokens, answer.prompt_tokens)
-        await tally.commit(usage, answer.node.url)
+        await tally.commit(usage, answer.node)
         return Completion(grant, int(self._clock.now()), answer.text, answer.finish_reason or "stop", usage)
 
     @asynccontextmanager

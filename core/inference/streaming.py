@@ -8,7 +8,7 @@ from typing import Self
 from core.access.grant import Grant
 from core.clock import Clock
 from core.errors import GatewayError
-from core.inference.completion import Completion
+from core.inference.completion import Completion, Usage
 from core.inference.tally import Tally
 from core.metrics.meter import Meter
 from core.nodes.router import NodeStream
@@ -38,6 +38,11 @@ class CompletionStream:
         if self._completion is None:
             raise RuntimeError("the stream has not ended")
         return self._completion
+
+    @property
+    def usage(self) -> Usage:
+        """What has passed so far; of a stream that was closed early, what was counted."""
+        return self._meter.usage()
 
     async def wait_for_text(self, patience_s: float) -> None:
         """Returns when the first text is there or time is up. Raises what kept the text from coming."""
@@ -91,7 +96,7 @@ class CompletionStream:
         usage = self._meter.usage(answer.tokens, answer.prompt_tokens)
         self._completion = Completion(self.grant, self.created, "", answer.finish_reason or "stop", usage)
         self._over = True
-        await self._tally.commit(usage, answer.node.url)
+        await self._tally.commit(usage, answer.node)
 
     async def _fail(self) -> None:
         self._over = True
@@ -101,4 +106,4 @@ class CompletionStream:
             await self._tally.hand_back()
 
     async def _commit_delivered(self) -> None:
-        await self._tally.commit(self._meter.usage(), self._source.node_url)
+        await self._tally.commit(self._meter.usage(), self._source.answer.node)

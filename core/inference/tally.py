@@ -10,6 +10,7 @@ from core.access.grant import Grant
 from core.billing.ledger import Ledger
 from core.errors import StoreUnavailable
 from core.inference.completion import Usage
+from core.nodes.node import Node
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,17 @@ class Tally:
         self._ledger = ledger
         self._grant = grant
         self._delivery: asyncio.Task[None] | None = None
+        self._time = asyncio.get_running_loop().time
+        self._since = self._time()
 
     def delivered(self) -> None:
         """The first text is about to leave: from here on the request can't be handed back. Does not wait."""
         self._delivery = asyncio.ensure_future(self._tell(self._ledger.delivered(self._grant)))
 
-    async def commit(self, usage: Usage, node_url: str) -> None:
-        """Counts the answer."""
-        await self._settle(self._ledger.commit(self._grant, usage, node_url))
+    async def commit(self, usage: Usage, node: Node) -> None:
+        """Counts the answer, which has taken from this tally's beginning until now."""
+        latency_ms = round((self._time() - self._since) * 1000)
+        await self._settle(self._ledger.commit(self._grant, usage, node, latency_ms))
 
     async def keep(self) -> None:
         """The caller left before the first text; the nodes have worked, so the request stays counted."""

@@ -20,6 +20,7 @@ from core.billing.reaper import Reaper
 from core.catalog import Tier
 from core.errors import RateLimited
 from core.inference.completion import Usage
+from core.nodes.node import Node
 from core.store import open_store
 from tests.access.gates import ADA, BOB, CATALOG
 
@@ -99,7 +100,7 @@ class Accounting(RuleBasedStateMachine):
     @rule(pick=PICK, node=st.sampled_from(NODES), tokens=st.integers(0, MAX_TOKENS))
     def commit(self, pick: int, node: str, tokens: int) -> None:
         grant, entry = self.pick(pick)
-        self.runner.run(self.ledger.commit(grant, Usage(7, tokens, 7 + tokens), node))
+        self.runner.run(self.ledger.commit(grant, Usage(7, tokens, 7 + tokens), Node(node), 250))
         if not entry.is_committed:
             for totals in (self.totals[""], self.totals[node]):
                 totals["answers"] += 1

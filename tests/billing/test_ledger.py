@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from core import redis_keys
 from core.access.grant import Grant
 from core.billing.ledger import Ledger, Totals
 from core.catalog import Tier
 from core.errors import StoreUnavailable
 from core.inference.completion import Usage
+from core.nodes.node import Node
 from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB, CATALOG, Everyone, gate, used
 
-NODE, OTHER_NODE = "http://10.0.0.5:31331", "http://10.0.0.6:31331"
+WALLET = "0x" + "c" * 40
+NODE, OTHER_NODE = Node("http://10.0.0.5:31331", WALLET), Node("http://10.0.0.6:31331")
+LATENCY_MS = 250
 NOTHING = Totals(answers=0, prompt_tokens=0, completion_tokens=0)
 USAGE = Usage(prompt_tokens=8, completion_tokens=5, total_tokens=13)
 
@@ -25,23 +29,23 @@ class TestCommit:
     async def test_counts_the_answer_for_the_fleet_and_for_its_node(self, store: Store) -> None:
         ledger = Ledger(store)
 
-        await ledger.commit(await gate(store).admit(ADA, ASKED), USAGE, NODE)
-        await ledger.commit(await gate(store).admit(BOB, ASKED), Usage(1, 2, 3), OTHER_NODE)
+        await ledger.commit(await gate(store).admit(ADA, ASKED), USAGE, NODE, LATENCY_MS)
+        await ledger.commit(await gate(store).admit(BOB, ASKED), Usage(1, 2, 3), OTHER_NODE, LATENCY_MS)
 
         assert await ledger.totals() == Totals(answers=2, prompt_tokens=9, completion_tokens=7)
-        assert await ledger.node_totals(NODE) == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
-        assert await ledger.node_totals(OTHER_NODE) == Totals(answers=1, prompt_tokens=1, completion_tokens=2)
+        assert await ledger.node_totals(NODE.url) == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
+        assert await ledger.node_totals(OTHER_NODE.url) == Totals(answers=1, prompt_tokens=1, completion_tokens=2)
 
     async def test_twice_counts_once_also_at_the_same_time(self, store: Store) -> None:
         ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
 
-        await asyncio.gather(*(ledger.commit(grant, USAGE, NODE) for _ in range(20)))
+        await asyncio.gather(*(ledger.commit(grant, USAGE, NODE, LATENCY_MS) for _ in range(20)))
 
         assert await ledger.totals() == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
 
     async def test_ends_the_chance_to_hand_it_back(self, store: Store) -> None:
         ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
-        await ledger.commit(grant, USAGE, NODE)
+        await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
 
         await ledger.hand_back(grant)
 
@@ -52,8 +56,8 @@ class TestCommit:
         ledger, admission = Ledger(store), gate(store)
         grant = await admission.admit(ADA, ASKED)
 
-        await ledger.commit(grant, Usage(absurd, absurd, absurd), NODE)
-        await ledger.commit(await admission.admit(ADA, ASKED), USAGE, NODE)
+        await ledger.commit(grant, Usage(absurd, absurd, absurd), NODE, LATENCY_MS)
+        await ledger.commit(await admission.admit(ADA, ASKED), USAGE, NODE, LATENCY_MS)
 
         most = (grant.model.context_length, grant.max_tokens) if absurd > 0 else (0, 0)
         assert await ledger.totals() == Totals(answers=2, prompt_tokens=most[0] + 8, completion_tokens=most[1] + 5)
@@ -61,9 +65,49 @@ class TestCommit:
     async def test_counts_pro_answers_too(self, store: Store) -> None:
         ledger = Ledger(store)
 
-        await ledger.commit(await gate(store, tiers=Everyone(Tier.PRO)).admit(ADA, ASKED), USAGE, NODE)
+        await ledger.commit(await gate(store, tiers=Everyone(Tier.PRO)).admit(ADA, ASKED), USAGE, NODE, LATENCY_MS)
 
         assert (await ledger.totals())["answers"] == 1
+
+
+@pytest.mark.asyncio
+class TestAccounts:
+    """What is to be reported to the Oracle, and for whom."""
+
+    async def test_the_own_account_has_every_answer_with_its_duration(self, store: Store) -> None:
+        ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+
+        await ledger.commit(grant, USAGE, NODE, 250)
+        await ledger.commit(grant, USAGE, NODE, 250)
+        await ledger.commit(await gate(store).admit(BOB, ASKED), USAGE, OTHER_NODE, 50)
+
+        assert await account(store, redis_keys.OWN) == {"answers": 2, "completion_tokens": 10, "latency_ms": 300}
+        assert await account(store, WALLET) == {}
+
+    async def test_per_node_an_answer_is_in_the_account_of_its_nodes_wallet(self, store: Store) -> None:
+        ledger = Ledger(store, per_node_wallet=True)
+
+        await ledger.commit(await gate(store).admit(ADA, ASKED), USAGE, NODE, 250)
+        await ledger.commit(await gate(store).admit(BOB, ASKED), USAGE, OTHER_NODE, 50)
+
+        assert await account(store, WALLET) == {"answers": 1, "completion_tokens": 5, "latency_ms": 250}
+        assert await account(store, redis_keys.NOBODY) == {"answers": 1, "completion_tokens": 5, "latency_ms": 50}
+        assert await account(store, redis_keys.OWN) == {}
+
+    async def test_an_answer_stays_in_one_account_when_the_mode_changes(self, store: Store) -> None:
+        grant = await gate(store).admit(ADA, ASKED)
+
+        await Ledger(store).commit(grant, USAGE, NODE, 250)
+        await Ledger(store, per_node_wallet=True).commit(grant, USAGE, NODE, 250)
+
+        assert await store.hash(redis_keys.ACCOUNTS) == {redis_keys.OWN: "1"}
+        assert await account(store, WALLET) == {}
+
+
+async def account(store: Store, name: str) -> dict[str, int]:
+    """An account without its prompts."""
+    found = await store.hash(redis_keys.account(name))
+    return {field: int(value) for field, value in sorted(found.items()) if field != "prompt_tokens"}
 
 
 @pytest.mark.asyncio
@@ -115,7 +159,7 @@ class TestDelivered:
         await ledger.delivered(grant)
         await ledger.delivered(grant)
 
-        await ledger.commit(grant, USAGE, NODE)
+        await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
 
         assert (await ledger.totals())["answers"] == 1
 
@@ -124,7 +168,7 @@ class TestDelivered:
 class TestTotals:
     async def test_are_zeros_before_the_first_answer(self, store: Store) -> None:
         assert await Ledger(store).totals() == NOTHING
-        assert await Ledger(store).node_totals(NODE) == NOTHING
+        assert await Ledger(store).node_totals(NODE.url) == NOTHING
 
 
 @pytest.mark.asyncio
@@ -133,6 +177,10 @@ class TestWithoutRedis:
         grant = Grant("req_1_0123456789abcdef", ADA, Tier.FREE, CATALOG.require("small"), 8, None)
         async with open_store(f"unix://{tmp_path}/none.sock") as store:
             ledger = Ledger(store)
-            for note in (ledger.commit(grant, USAGE, NODE), ledger.delivered(grant), ledger.hand_back(grant)):
+            for note in (
+                ledger.commit(grant, USAGE, NODE, LATENCY_MS),
+                ledger.delivered(grant),
+                ledger.hand_back(grant),
+            ):
                 with pytest.raises(StoreUnavailable):
                     await note

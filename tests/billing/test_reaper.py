@@ -13,10 +13,11 @@ from core.billing.ledger import Ledger, Totals
 from core.billing.reaper import BATCH, Reaper
 from core.catalog import Tier
 from core.inference.completion import Usage
+from core.nodes.node import Node
 from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB, KILLED, LIMITS, Everyone, gate, used
 
-NODE = "http://10.0.0.5:31331"
+NODE = Node("http://10.0.0.5:31331")
 USAGE = Usage(prompt_tokens=8, completion_tokens=5, total_tokens=13)
 MANY = replace(LIMITS, free_requests=1000)
 
@@ -41,7 +42,7 @@ class TestReap:
         ledger, grant = Ledger(store), await gate(store, lease_s=KILLED).admit(ADA, ASKED)
         acts = {
             "delivered": lambda: ledger.delivered(grant),
-            "committed": lambda: ledger.commit(grant, USAGE, NODE),
+            "committed": lambda: ledger.commit(grant, USAGE, NODE, 250),
             "handed back": lambda: ledger.hand_back(grant),
         }
         await acts[end]()
@@ -97,8 +98,8 @@ class TestLateWorker:
         await Reaper(store).reap()
 
         await ledger.delivered(grant)
-        await ledger.commit(grant, USAGE, NODE)
-        await ledger.commit(grant, USAGE, NODE)
+        await ledger.commit(grant, USAGE, NODE, 250)
+        await ledger.commit(grant, USAGE, NODE, 250)
 
         assert await ledger.totals() == Totals(answers=1, prompt_tokens=8, completion_tokens=5)
         assert await used(store) == 0

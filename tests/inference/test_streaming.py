@@ -38,8 +38,8 @@ class Account:
         self.gate.set()
         self.away = False
 
-    async def commit(self, grant: Grant, usage: Usage, node_url: str) -> None:
-        await self._hear("commit", usage.completion_tokens, node_url)
+    async def commit(self, grant: Grant, usage: Usage, node: Node, latency_ms: int) -> None:
+        await self._hear("commit", usage.completion_tokens, node.url)
 
     async def delivered(self, grant: Grant) -> None:
         await self._hear("delivered")
@@ -60,7 +60,6 @@ class Source:
     def __init__(self, *script: list[str] | GatewayError | float) -> None:
         self.script = list(script)
         self.closed = 0
-        self.node_url = NODE.url
         self.answer = NodeAnswer(NODE, "", "stop", None, None, 0)
 
     def __aiter__(self) -> Source:
