@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sanic import Request, Sanic
 
-from blueprints import auth, docs, health, inference, models, nodes, openai, socket
+from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, socket
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate
 from blueprints.middleware import register_middleware
@@ -13,7 +13,7 @@ from core.access.tiers import TierResolver
 from core.auth.caller import Caller
 from core.bootstrap import Services
 
-BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp)
+BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp, agent_relay.bp)
 
 
 def register(app: Sanic, settings: Settings) -> None:

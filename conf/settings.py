@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 
 from conf.variables import (
     Variable,
+    address,
     boolean,
     choice,
     duration,
@@ -89,6 +90,10 @@ class Settings:
     node_api_secret: str | None = variable("NODE_API_SECRET", text, example="the nodes' API_SECRET", secret=True)
     allow_private_nodes: bool = variable("ALLOW_PRIVATE_NODES", boolean, "false")
     models_file: Path | None = variable("MODELS_FILE", path, example="/etc/plumise/models.toml")
+
+    relay_wallets: tuple[str, ...] | None = variable(
+        "RELAY_WALLETS", many(address), example="0xe239cdc5fbe977a8a141b72194d3cf8c41bc5bc6"
+    )
 
     node_connect_timeout_s: int = variable("NODE_CONNECT_TIMEOUT", duration, "3s")
     node_first_token_timeout_s: int = variable("NODE_FIRST_TOKEN_TIMEOUT", duration, "60s")

@@ -133,6 +133,13 @@ def origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def address(value: str) -> str:
+    """A wallet's address, in lower case."""
+    if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", value):
+        raise ValueError("must be wallet addresses: 0x and 40 hex digits")
+    return value.lower()
+
+
 def secret_of(minimum_bytes: int) -> Callable[[str], str]:
     """A secret of at least so many bytes; the value never appears in the complaint."""
 

@@ -15,6 +15,7 @@ from core.auth.keys import OperatorKey
 from core.auth.nonces import Nonces
 from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
+from core.auth.used_signatures import UsedSignatures
 from core.billing.ledger import Ledger
 from core.billing.reaper import Reaper
 from core.bus import Bus, open_bus
@@ -28,9 +29,15 @@ from core.nodes.attempt import Timeouts
 from core.nodes.ejection import Ejection
 from core.nodes.probe import NodeProber
 from core.nodes.registry import NodeRegistry
+from core.nodes.relay.agents import Agents
+from core.nodes.relay.directory import AgentDirectory
+from core.nodes.relay.handshake import Handshake
+from core.nodes.relay.nodes import node_of
+from core.nodes.relay.transport import SCHEME, RelayTransport
 from core.nodes.router import NodeRouter
 from core.nodes.sources import StaticNodes
 from core.nodes.transport.pool import ConnectionPool
+from core.nodes.transport.transports import TransportByScheme
 from core.readiness import Readiness
 from core.store import Store, open_store
 from core.worker_id import new_worker_id
@@ -54,6 +61,8 @@ class Services:
     inference: InferenceService
     ledger: Ledger
     nodes: NodeRegistry
+    agents: Agents
+    handshake: Handshake
     readiness: Readiness
     drain: Drain
 
@@ -95,14 +104,22 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         pool = ConnectionPool(settings.node_connect_timeout_s, guard=_guard(settings), secret=settings.node_api_secret)
         stack.push_async_callback(pool.aclose)
         drain.add_interrupt(partial(pool.interrupt, ShuttingDown()))
+        worker_id, used = new_worker_id(), UsedSignatures(store)
+        agents = Agents(worker_id, AgentDirectory(store), bus)
+        agents.when_changed(lambda: nodes.set_agents([node_of(e, catalog, clock.now()) for e in agents.entries()]))
+        relay = RelayTransport(worker_id, agents, bus)
+        drain.add_interrupt(partial(relay.interrupt, ShuttingDown()))
+        await relay.start()
+        await agents.start()
+        stack.push_async_callback(agents.stop)
         tokens = TokenService(
             settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_expiration_s, clock, store
         )
         admission = Admission(store, tiers, catalog, _limits(settings), _lease_s(settings), clock)
-        ledger, router = Ledger(store), NodeRouter(nodes, pool, _timeouts(settings))
+        ledger, router = Ledger(store), NodeRouter(nodes, TransportByScheme(pool, {SCHEME: relay}), _timeouts(settings))
         yield Services(
             settings=settings,
-            worker_id=new_worker_id(),
+            worker_id=worker_id,
             bus=bus,
             catalog=catalog,
             tokens=tokens,
@@ -112,6 +129,8 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             inference=InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s),
             ledger=ledger,
             nodes=nodes,
+            agents=agents,
+            handshake=Handshake(used, clock, settings.relay_wallets),
             readiness=Readiness(store, nodes, drain, clock),
             drain=drain,
         )

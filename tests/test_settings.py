@@ -60,6 +60,7 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "NODE_API_SECRET": (None, [("k", "k")], []),
     "ALLOW_PRIVATE_NODES": (False, [("true", True), ("YES", True), ("1", True), ("off", False)], ["2", "ja"]),
     "MODELS_FILE": (None, [("models.toml", Path("models.toml"))], []),
+    "RELAY_WALLETS": (None, [(f"0X{'A' * 40}, 0x{'b' * 40}", ("0x" + "a" * 40, "0x" + "b" * 40))], ["0x", "a" * 42]),
     "NODE_CONNECT_TIMEOUT": (3, *DURATION),
     "NODE_FIRST_TOKEN_TIMEOUT": (60, *DURATION),
     "NODE_TOKEN_TIMEOUT": (30, *DURATION),

@@ -6,16 +6,27 @@ import asyncio
 from dataclasses import dataclass
 
 from core.nodes.node import Node, NodeKind
-from core.nodes.transport.answers import answer_to
-from core.nodes.transport.exchange import Exchange
+from core.nodes.relay.answer import RelayAnswer
+from core.nodes.transport.answers import Answer, CompletionAnswer, InputsAnswer
 from core.nodes.transport.failures import NodeBroken, NodeFailed
-from core.nodes.transport.pool import ConnectionPool
 from core.nodes.transport.refusal import MAX_BODY, refusal
 from core.nodes.transport.sse import EventFraming
+from core.nodes.transport.transports import NodeExchange, NodeTransport
 from core.nodes.transport.wire import MAX_JSON, request
 from core.nodes.work import NodeAnswer, Work
 
 REFUSALS = (400, 413, 422)  # the request's fault; any other 4xx is the node's: a wrong path, secret, model or load
+ANSWERS: dict[NodeKind, type[Answer]] = {
+    NodeKind.PETALS: InputsAnswer,
+    NodeKind.AGENT: InputsAnswer,
+    NodeKind.OPENAI: CompletionAnswer,
+    NodeKind.RELAY: RelayAnswer,
+}
+
+
+def answer_to(work: Work, kind: NodeKind) -> Answer:
+    """An empty answer in a node's protocol."""
+    return ANSWERS[kind](work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +42,24 @@ class Attempt:
     """
     One request, served by one node: `whole`, or `open` and then `pieces` until there are none.
 
-    They raise NodeFailure (the node's fault), NodeRefused (the request's fault), or what the pool was interrupted
+    They raise NodeFailure (the node's fault), NodeRefused (the request's fault), or what the transport was interrupted
     with; failed or cancelled, they have closed the connection already.
     """
 
-    def __init__(self, node: Node, work: Work, pool: ConnectionPool, timeouts: Timeouts, until: float) -> None:
+    def __init__(self, node: Node, work: Work, transport: NodeTransport, timeouts: Timeouts, until: float) -> None:
         self.node = node
         self.text = ""  # of a whole answer
         self.first: list[str] = []  # pieces of a stream
         self._work = work
         self._kind = node.kind or NodeKind.PETALS
-        self._pool = pool
+        self._transport = transport
         self._timeouts = timeouts
         self._until = until
         self._time = asyncio.get_running_loop().time
         self._first_due = min(self._time() + timeouts.first_token_s, until) if node.streams else until
         self._answer = answer_to(work, self._kind)
         self._framing = EventFraming()
-        self._exchange: Exchange | None = None
+        self._exchange: NodeExchange | None = None
         self._failure: NodeFailed | None = None  # met behind pieces that are handed out first
         self._answering = self._begun = False
 
@@ -98,10 +109,10 @@ class Attempt:
             self.node, self.text, answer.finish_reason, answer.tokens, answer.prompt_tokens, answer.pieces
         )
 
-    async def _send(self, until: float, *, stream: bool) -> Exchange:
+    async def _send(self, until: float, *, stream: bool) -> NodeExchange:
         model = self.node.models[self._work.model]
         asked = request(self._work, self._kind, model, stream=stream)
-        self._exchange = exchange = await self._pool.post(self.node.url, asked, until)
+        self._exchange = exchange = await self._transport.post(self.node.url, asked, until)
         if exchange.status in REFUSALS:
             refused = refusal(await exchange.read(MAX_BODY, until))
             exchange.release()
@@ -112,12 +123,12 @@ class Attempt:
             raise NodeBroken("its answer is compressed")
         return exchange
 
-    async def _read_whole(self, exchange: Exchange) -> str:
+    async def _read_whole(self, exchange: NodeExchange) -> str:
         text = self._answer.whole(await exchange.read(MAX_JSON, self._until))
         self._end(exchange)
         return text
 
-    async def _read_pieces(self, exchange: Exchange) -> list[str]:
+    async def _read_pieces(self, exchange: NodeExchange) -> list[str]:
         if self._failure is not None:
             raise self._failure
         due = self._due()
@@ -133,7 +144,7 @@ class Attempt:
                 due = self._due()
         return []
 
-    def _texts(self, exchange: Exchange, events: list[bytes]) -> list[str]:
+    def _texts(self, exchange: NodeExchange, events: list[bytes]) -> list[str]:
         texts: list[str] = []
         for data in events:
             try:
@@ -150,7 +161,7 @@ class Attempt:
                 break
         return texts
 
-    def _end(self, exchange: Exchange) -> None:
+    def _end(self, exchange: NodeExchange) -> None:
         if not (self._answer.pieces or self._answer.may_be_empty):
             raise NodeFailed("its answer is empty")
         if self._answer.cut and self._kind is not NodeKind.OPENAI:

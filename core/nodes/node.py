@@ -13,6 +13,7 @@ class NodeKind(StrEnum):
     PETALS = "petals"  # POST /api/v1/generate, one JSON answer whatever `stream` says
     AGENT = "agent"  # plumise-agent: the same path, SSE of {"token"} when asked to stream
     OPENAI = "openai"  # llama-server and its kin: POST /v1/chat/completions and /v1/completions
+    RELAY = "relay"  # an agent that has connected to a gateway itself: its frames, over its WebSocket
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class Node(msgspec.Struct, frozen=True):
     `models` maps the catalogue's ids that the node serves to the node's own names for them.
     """
 
-    url: str  # http(s)://host:port, no trailing slash
+    url: str  # http(s)://host:port, no trailing slash; relay://<wallet> for an agent that connects to us
     address: str = ""  # the owner's lower-case wallet; "" when it is not known
     kind: NodeKind | None = None  # None until the first good probe
     streams: bool = True  # False: its answers come in one piece, at their end

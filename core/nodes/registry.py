@@ -32,7 +32,9 @@ class NodeRegistry:
         self._ejection = ejection
         self._poll_s = poll_s
         self._raw: str | None = None
-        self._nodes: list[Node] = []
+        self._listed: list[Node] = []  # the shared list
+        self._agents: list[Node] = []  # that are connected to a gateway
+        self._nodes: list[Node] = []  # both
         self._by_model: dict[str, list[Node]] = {}
         self._when_lost: list[Callable[[Node], None]] = []
         self._polling: asyncio.Task[None] | None = None
@@ -93,7 +95,13 @@ class NodeRegistry:
         if raw is None or raw == self._raw or (nodes := snapshot.decode(raw)) is None:
             return
         self._raw = raw
-        self._replace(nodes)
+        self._listed = nodes
+        self._replace()
+
+    def set_agents(self, agents: list[Node]) -> None:
+        """Takes in which agents are connected now: their sockets tell it sooner than any probe."""
+        self._agents = agents
+        self._replace()
 
     async def start(self) -> None:
         """Reads the list, and goes on doing so every `poll_s` seconds."""
@@ -111,7 +119,8 @@ class NodeRegistry:
             await asyncio.sleep(self._poll_s)
             await self.refresh()
 
-    def _replace(self, nodes: list[Node]) -> None:
+    def _replace(self) -> None:
+        nodes = [*self._listed, *self._agents]
         online = {node.url for node in nodes if node.online}
         lost = [node for node in self._nodes if node.online and node.url not in online]
         self._nodes, self._by_model = nodes, {}

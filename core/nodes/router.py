@@ -13,7 +13,7 @@ from core.nodes.node import Node, NodeKind
 from core.nodes.registry import NodeRegistry
 from core.nodes.selection import RoundRobin
 from core.nodes.transport.failures import NodeFailure
-from core.nodes.transport.pool import ConnectionPool
+from core.nodes.transport.transports import NodeTransport
 from core.nodes.work import NodeAnswer, Work
 
 ATTEMPTS = 3
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 class NodeRouter:
     """Finds a node for a piece of work, and another one when that fails."""
 
-    def __init__(self, registry: NodeRegistry, pool: ConnectionPool, timeouts: Timeouts) -> None:
+    def __init__(self, registry: NodeRegistry, transport: NodeTransport, timeouts: Timeouts) -> None:
         self._registry = registry
-        self._pool = pool
+        self._transport = transport
         self._timeouts = timeouts
         self._first_choice = RoundRobin()
         self._retries = RoundRobin()  # turns of their own: else a retry would put the failed node first again
@@ -65,7 +65,7 @@ class NodeRouter:
             if node is None or time() >= until:
                 break
             tried.add(node.url)
-            attempt = Attempt(node, work, self._pool, self._timeouts, until)
+            attempt = Attempt(node, work, self._transport, self._timeouts, until)
             try:
                 await way(attempt)
             except NodeFailure as failure:
@@ -93,7 +93,7 @@ class NodeRouter:
     def _give_up(self, node: Node) -> None:
         # An agent may be too busy with our very request to answer a probe: it is left in peace.
         if node.kind is not NodeKind.AGENT:
-            self._pool.give_up(node.url)
+            self._transport.give_up(node.url)
 
 
 class NodeStream:

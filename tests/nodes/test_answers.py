@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.nodes.attempt import answer_to
 from core.nodes.node import NodeKind
-from core.nodes.transport.answers import Answer, answer_to
+from core.nodes.transport.answers import Answer
 from core.nodes.transport.failures import NodeBroken, NodeFailed
 from tests.nodes.network import work
 
@@ -30,7 +31,7 @@ JSON = st.recursive(
 
 def event(text: bytes) -> bytes:
     """A token of any kind of node, not escaped."""
-    return b'{"token": "%b", "choices": [{"text": "%b"}]}' % (text, text)
+    return b'{"token": "%b", "choices": [{"text": "%b"}], "type": "chunk", "content": "%b"}' % (text, text, text)
 
 
 def openai(**changes: object) -> bytes:

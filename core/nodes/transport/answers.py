@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from core.inference.completion import FinishReason
-from core.nodes.node import NodeKind
 from core.nodes.transport.failures import NodeBroken, NodeFailed
 from core.nodes.transport.stops import StopFilter
 from core.nodes.work import Work
@@ -31,6 +30,8 @@ class Answer(Protocol):
     tokens: int | None
     prompt_tokens: int | None
 
+    def __init__(self, work: Work) -> None: ...
+
     def event(self, data: bytes) -> str: ...
 
     def whole(self, body: bytes) -> str: ...
@@ -42,11 +43,6 @@ class Answer(Protocol):
     def may_be_empty(self) -> bool:
         """Whether no text at all is an answer, rather than a node that does not work."""
         ...
-
-
-def answer_to(work: Work, kind: NodeKind) -> Answer:
-    """An empty answer in a node's protocol."""
-    return CompletionAnswer(work) if kind is NodeKind.OPENAI else InputsAnswer(work)
 
 
 class Generated(msgspec.Struct):
@@ -79,22 +75,30 @@ class InputsAnswer:
 
     def event(self, data: bytes) -> str:
         if data == b"[DONE]":
-            self.ended = True
-            return self._stops.finish()
-        event = _decoded(TOKEN, data)
+            return self.finish()
+        event = decoded(TOKEN, data)
         if event.error is not None:
             raise NodeFailed("it sent an error event")
+        return self.add(event.token)
+
+    def add(self, token: str) -> str:
+        """The next token of a stream, or all the text at once."""
         self._events += 1
-        if not event.token:
+        if not token:
             return ""
-        self._room -= len(event.token)
+        self._room -= len(token)
         if self._room < 0:
             raise NodeBroken("it sends more text than it was asked for")
-        return self._passed(event.token)
+        return self._passed(token)
+
+    def finish(self) -> str:
+        """The end mark has come."""
+        self.ended = True
+        return self._stops.finish()
 
     def whole(self, body: bytes) -> str:
-        answer = _decoded(GENERATED, body)
-        self.tokens = _count(answer.num_tokens)
+        answer = decoded(GENERATED, body)
+        self.tokens = counted(answer.num_tokens)
         text = self._passed(answer.generated_text) + self._stops.finish()
         self.ended = True
         return text
@@ -168,10 +172,10 @@ class CompletionAnswer:
         if data == b"[DONE]":
             self.ended = True
             return ""
-        return self._read(_decoded(CHUNK, data))
+        return self._read(decoded(CHUNK, data))
 
     def whole(self, body: bytes) -> str:
-        answer = _decoded(CHUNK, body)
+        answer = decoded(CHUNK, body)
         if not answer.choices:
             raise NodeFailed("it sent no choice")
         text = self._read(answer)
@@ -193,7 +197,7 @@ class CompletionAnswer:
         if chunk.error is not None:
             raise NodeFailed("it sent an error")
         if chunk.usage is not None:
-            self.tokens, self.prompt_tokens = _count(chunk.usage.completion_tokens), _count(chunk.usage.prompt_tokens)
+            self.tokens, self.prompt_tokens = counted(chunk.usage.completion_tokens), counted(chunk.usage.prompt_tokens)
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
@@ -215,14 +219,16 @@ TOKEN = msgspec.json.Decoder(Token)
 CHUNK = msgspec.json.Decoder(Chunk)
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """The data in its form. Raises NodeBroken."""
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as problem:
         raise NodeBroken("its answer is not of its protocol") from problem
 
 
-def _count(figure: int | None) -> int | None:
+def counted(figure: int | None) -> int | None:
+    """A node's figure, unless it can't be one."""
     return figure if figure is not None and figure >= 0 else None
 
 

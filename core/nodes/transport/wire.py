@@ -51,12 +51,26 @@ class Completion(msgspec.Struct, omit_defaults=True):
     stream_options: StreamOptions | None = None
 
 
+class RelayRequest(msgspec.Struct, rename="camel"):
+    """Agents behind the relay; the relay adds the request's id."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stream: bool
+
+
 def request(work: Work, kind: NodeKind, model: str, *, stream: bool) -> Request:
     """What a node is sent; `model` is the node's own name of the model."""
     limit = MAX_JSON + (work.max_tokens * MAX_EVENT if stream else 0)
     if kind is NodeKind.OPENAI:
         body = _completion(work, model, stream=stream)
         return Request(COMPLETIONS if work.messages is None else CHAT, msgspec.json.encode(body), limit)
+    if kind is NodeKind.RELAY:
+        messages = (Message("user", work.prompt),) if work.messages is None else work.messages
+        asked = RelayRequest(messages, work.max_tokens, work.temperature, work.top_p, stream)
+        return Request("", msgspec.json.encode(asked), limit)
     # Sampling at temperature 0 would not be greedy there: Petals raises it to 0.01.
     parameters = Parameters(work.max_tokens, work.temperature, work.top_p, do_sample=work.temperature > 0)
     return Request(GENERATE, msgspec.json.encode(Generate(work.prompt, parameters, stream)), limit)

@@ -1,0 +1,83 @@
+"""One agent's socket, as everything behind the WebSocket door sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from core.nodes.relay import frames
+from core.nodes.relay.directory import Entry
+from core.nodes.relay.exchange import Receiver
+from core.nodes.transport.failures import NodeBroken, NodeFailed
+
+MOST_ASKED = 64  # requests that one agent is asked at the same time
+MOST_WAITING = 128  # messages for an agent that does not read
+
+log = logging.getLogger(__name__)
+
+
+class AgentConnection:
+    """
+    Requests go out through `outbox`, in order; answers find the one who asked by the request's id.
+
+    An id is bound to the connection that was asked: nobody answers another agent's request, whatever he guesses.
+    `close` ends the WebSocket with a code and a reason (RFC 6455, 7.4), at once.
+    """
+
+    def __init__(self, entry: Entry, close: Callable[[int, str], object]) -> None:
+        self.entry = entry
+        self.close = close
+        self.outbox: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+        self._asked: dict[str, Receiver] = {}
+        self._is_lost = self._has_strayed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for it."""
+        return not self._asked
+
+    def ask(self, request_id: str, body: bytes, receiver: Receiver) -> None:
+        """Sends a request; its answer goes to `receiver` until `forget`. Raises NodeFailed when it can't."""
+        if self._is_lost:
+            raise NodeBroken("its connection is lost")
+        if len(self._asked) >= MOST_ASKED or self.outbox.full():
+            raise NodeFailed("it has too much to do")
+        self._asked[request_id] = receiver
+        self.outbox.put_nowait(frames.request(request_id, body))
+
+    def forget(self, request_id: str) -> None:
+        """Drops what still comes for a request: the agents' protocol has no word for taking one back."""
+        self._asked.pop(request_id, None)
+
+    def receive(self, message: str | bytes | None) -> None:
+        """Takes one message of the agent; what is none of the protocol is ignored."""
+        frame = frames.read(message)
+        if frame is None:
+            self._stray("sends what is no message")
+        elif frame.type == "ping":
+            if not self.outbox.full():
+                self.outbox.put_nowait(frames.PONG)
+        elif frame.type in (*frames.ENDS, "chunk"):
+            self._answer(frame, message)
+
+    def lost(self) -> None:
+        """The socket is gone: whoever waits hears of it now."""
+        self._is_lost = True
+        asked, self._asked = self._asked, {}
+        for receiver in asked.values():
+            receiver.fail(NodeBroken("its connection is lost"))
+
+    def _answer(self, frame: frames.Frame, message: str | bytes | None) -> None:
+        receiver = self._asked.get(frame.id)
+        if receiver is None:
+            self._stray("answers what it was not asked, or no more")
+            return
+        if frame.type in frames.ENDS:
+            del self._asked[frame.id]
+        receiver.feed(frame.type, message.encode() if isinstance(message, str) else b"")
+
+    def _stray(self, what: str) -> None:
+        if not self._has_strayed:
+            self._has_strayed = True
+            log.warning("agent %s %s", self.entry.address, what)
