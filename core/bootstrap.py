@@ -11,6 +11,7 @@ from pathlib import Path
 from conf.settings import Settings
 from core.access.admission import Admission, Limits
 from core.access.tiers import FreeForAll, TierResolver
+from core.auth.agent_signature import AgentSignatures
 from core.auth.keys import OperatorKey
 from core.auth.nonces import Nonces
 from core.auth.sign_in import SignIn
@@ -57,6 +58,7 @@ class Services:
     tokens: TokenService
     sign_in: SignIn
     operator_key: OperatorKey
+    agent_signatures: AgentSignatures
     tiers: TierResolver
     inference: InferenceService
     ledger: Ledger
@@ -115,7 +117,15 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         tokens = TokenService(
             settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_expiration_s, clock, store
         )
-        admission = Admission(store, tiers, catalog, _limits(settings), _lease_s(settings), clock)
+        admission = Admission(
+            store,
+            tiers,
+            catalog,
+            _limits(settings),
+            _lease_s(settings),
+            clock,
+            is_served=lambda model: nodes.count(model) > 0,
+        )
         ledger, router = Ledger(store), NodeRouter(nodes, TransportByScheme(pool, {SCHEME: relay}), _timeouts(settings))
         yield Services(
             settings=settings,
@@ -125,6 +135,7 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             tokens=tokens,
             sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins),
             operator_key=OperatorKey(settings.openai_compat_api_key),
+            agent_signatures=AgentSignatures(used, clock),
             tiers=tiers,
             inference=InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s),
             ledger=ledger,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -11,6 +11,8 @@ from typing import Self
 import msgspec
 
 from core.errors import UnknownModel
+
+DEFAULT = "default"  # what plumise-mcp asks for when its user names no model
 
 
 class Tier(StrEnum):
@@ -72,6 +74,17 @@ class Catalog:
             return self._models[model_id]
         except KeyError:
             raise UnknownModel(model_id) from None
+
+    def chosen(self, model_id: str, is_served: Callable[[str], bool]) -> Model:
+        """
+        The model of a request. Raises UnknownModel.
+
+        "default" is the first Free model that nodes serve now, or the first one at all when none is served.
+        """
+        free = [model for model in self if model.tier is Tier.FREE]
+        if model_id != DEFAULT or DEFAULT in self._models or not free:
+            return self.require(model_id)
+        return next((model for model in free if is_served(model.id)), free[0])
 
     def named(self, name: str) -> Model | None:
         """The model that a node or a path means by a name, in any letter case; None for a stranger."""

@@ -10,6 +10,7 @@ from core.bootstrap import DEFAULT_MODELS
 from core.catalog import Catalog, InvalidCatalog, Tier
 from core.errors import UnknownModel
 
+SHIPPED = Catalog.from_file(DEFAULT_MODELS)
 ENTRY = """
 [[models]]
 id = "org/Model-1"
@@ -74,3 +75,19 @@ class TestCatalog:
     def test_a_missing_file_is_refused_by_name(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidCatalog, match=r"absent\.toml"):
             Catalog.from_file(tmp_path / "absent.toml")
+
+
+class TestDefaultModel:
+    def test_it_is_the_first_free_one_that_is_served(self) -> None:
+        free = [model.id for model in SHIPPED if model.tier is Tier.FREE]
+
+        assert SHIPPED.chosen("default", lambda model: model == free[1]).id == free[1]
+        assert SHIPPED.chosen("default", lambda _: True).id == free[0]
+        assert SHIPPED.chosen("default", lambda _: False).id == free[0]
+
+    def test_every_other_name_is_itself_or_unknown(self) -> None:
+        pro = next(model.id for model in SHIPPED if model.tier is Tier.PRO)
+
+        assert SHIPPED.chosen(pro, lambda _: False).id == pro
+        with pytest.raises(UnknownModel):
+            SHIPPED.chosen("DEFAULT", lambda _: True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.access.grant import Grant
@@ -35,13 +36,23 @@ class Admission:
     Decides whether a request may be served.
 
     `lease_s` is how long a served request may take at the very most: longer than the nodes' total timeout.
+    `is_served` tells whether nodes serve a model now, which only the choice of the default model depends on.
     """
 
     def __init__(
-        self, store: Store, tiers: TierResolver, catalog: Catalog, limits: Limits, lease_s: int, clock: Clock
+        self,
+        store: Store,
+        tiers: TierResolver,
+        catalog: Catalog,
+        limits: Limits,
+        lease_s: int,
+        clock: Clock,
+        *,
+        is_served: Callable[[str], bool] = bool,
     ) -> None:
         self._tiers = tiers
         self._catalog = catalog
+        self._is_served = is_served
         self._limits = limits
         self._clock = clock
         self._rate_limiter = RateLimiter(store, limit=limits.free_requests, window_s=limits.window_s, lease_s=lease_s)
@@ -54,7 +65,7 @@ class Admission:
         revoked), RateLimited or StoreUnavailable.
         """
         tier = await self._tiers.tier_of(caller)
-        model = self._catalog.require(request.model)
+        model = self._catalog.chosen(request.model, self._is_served)
         if model.tier is Tier.PRO and tier is not Tier.PRO:
             raise ProModel(model.id)
         max_tokens = self._max_tokens(request, tier, model)
