@@ -11,6 +11,8 @@ import engineio
 import socketio
 
 from blueprints.socket import codec
+from blueprints.socket.packets import TextPacket
+from blueprints.socket.session import Session
 from blueprints.socket.session_ids import new_session_id
 
 MAX_MESSAGE = 64 * 1024  # of a client's message; of Engine.IO it is the body of a POST, or one frame
@@ -38,6 +40,13 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task
+
+    async def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any:
+        if event == "connect":
+            session = self.sockets[args[0]]
+            session.__class__ = Session  # the library has no other place to say so
+            session.begin()
+        return await super()._trigger_event(event, *args, **kwargs)
 
     async def end(self, session_id: str) -> None:
         """Ends a session after all that is queued for it; its client reconnects by itself, to another worker."""
@@ -71,6 +80,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no 
         super().__init__(
             async_mode="sanic",
             cors_allowed_origins=[],
+            serializer=TextPacket,
             json=codec,
             max_http_buffer_size=MAX_MESSAGE,
             logger=_quiet("socketio"),
@@ -80,6 +90,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no 
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
+
+    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        try:
+            await super()._handle_eio_message(eio_sid, data)
+        except ValueError as problem:
+            log.info("a session is ended for %s", problem)
+            await self.eio.end(eio_sid)
 
 
 def _quiet(name: str) -> logging.Logger:

@@ -1,0 +1,146 @@
+"""One Engine.IO session: what its client sends is bounded, and what is sent to it takes the shortest way in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from engineio.async_socket import AsyncSocket
+from engineio.exceptions import QueueEmpty, SocketIsClosedError
+from engineio.packet import MESSAGE, Packet
+from sanic.server.websockets.impl import OPEN, WebsocketImplProtocol
+
+from blueprints.socket.frames import frames
+from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
+
+MOST_QUEUED = 16  # packets; also what python-socketio's clients take of one poll
+
+
+class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
+    """
+    A client's session with two ways out: the library's queue, and the WebSocket itself.
+
+    Packets are only written straight to the WebSocket while none is queued or in the hands of the one who sends the
+    queue, so that both ways keep one order.
+    """
+
+    def begin(self) -> None:
+        """To be called before anything else happens to it."""
+        self._allowance = Allowance(PACKETS_PER_S, PACKETS_AT_ONCE, _now())
+        self._websocket: Any = None  # of Sanic, or a relayed one
+        self._taken = False  # packets were taken from the queue, and maybe not sent yet
+
+    # -- to the client
+
+    async def deliver(self, packets: Sequence[bytes]) -> None:
+        """
+        Sends Socket.IO packets, and waits while the client is slow.
+
+        Raises ConnectionError when it is gone; one that takes nothing for WRITE_TIMEOUT_S is cut off.
+        """
+        if (connection := self._straight()) is not None:
+            transport: asyncio.Transport = connection.transport
+            transport.write(frames(packets))
+            if connection._can_write.is_set():  # noqa: SLF001 - Sanic's word for "the transport takes more"
+                return
+            await self._in_time(_wait_until_writable(connection))
+        else:
+            await self._in_time(self._enqueue(packets))
+
+    def _straight(self) -> Any:
+        """The connection to write to, if nothing else is on its way to it and it takes something."""
+        websocket = self._websocket
+        if not self.upgraded or self._taken or self.closing or not self.queue.empty():
+            return None
+        if not isinstance(websocket, WebsocketImplProtocol) or websocket.ws_proto.state is not OPEN:
+            return None
+        connection: Any = websocket.io_proto
+        if connection.transport is None or connection.transport.is_closing():
+            return None
+        return connection if connection._can_write.is_set() else None  # noqa: SLF001 - as above
+
+    async def _enqueue(self, packets: Sequence[bytes]) -> None:
+        for packet in packets:
+            if self.queue.qsize() >= MOST_QUEUED:
+                await self.queue.join()
+            try:
+                await self.send(Packet(MESSAGE, packet.decode()))
+            except SocketIsClosedError:
+                raise ConnectionResetError from None
+
+    async def _in_time(self, sending: Any) -> None:
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await sending
+        except TimeoutError:
+            await self.cut()
+            raise ConnectionAbortedError from None
+
+    async def poll(self) -> list[Packet]:
+        """As the library's, but no more at once than its clients take, and what is taken is known to be on its way."""
+        self._taken = False  # whoever comes back for more has sent what he took
+        try:
+            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
+                packets = [await self.queue.get()]
+        except (TimeoutError, asyncio.CancelledError):
+            raise QueueEmpty from None
+        while packets[-1] is not None and not self.queue.empty() and (self.closing or len(packets) < MOST_QUEUED):
+            packets.append(self.queue.get_nowait())
+        self._taken = True
+        for _ in packets:
+            self.queue.task_done()
+        if packets[-1] is None and len(packets) > 1:  # the end is told by an empty list of its own
+            self.queue.put_nowait(packets.pop())
+        return [] if packets == [None] else packets
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: FBT001, FBT002 - the library's
+        """As the library's; whoever waits for packets, a poll or the WebSocket's writer, is told the end."""
+        if not self.closing:
+            await super().close(wait=False, abort=abort, reason=reason)
+            self.queue.put_nowait(None)
+
+    # -- from the client
+
+    async def receive(self, pkt: Packet) -> None:
+        """Takes a packet; ends the session for a binary one, or one too many."""
+        if pkt.binary or not self._allowance.take(_now()):
+            await self.cut()
+            raise SocketIsClosedError
+        await super().receive(pkt)
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """A body that is no sequence of packets ends the session; the library would take no notice of it."""
+        try:
+            await super().handle_post_request(environ)
+        except Exception:  # noqa: BLE001 - the library lets out whatever a client's nonsense leads to
+            await self.cut()
+            raise SocketIsClosedError from None
+
+    async def _websocket_handler(self, ws: Any) -> None:
+        self._websocket = ws._sock  # noqa: SLF001 - what the library's wrapper writes to
+        try:
+            await super()._websocket_handler(ws)
+        finally:  # also when a frame was no packet
+            await self.cut()
+
+    async def cut(self) -> None:
+        """Ends the session and its WebSocket at once; a second time changes nothing."""
+        if not self.closed:
+            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
+            self.queue.put_nowait(None)
+        if isinstance(self._websocket, WebsocketImplProtocol):
+            if (connection := self._websocket.io_proto) is not None and connection.transport is not None:
+                connection.transport.abort()
+        elif self._websocket is not None:
+            await self._websocket.close()
+
+
+async def _wait_until_writable(connection: Any) -> None:
+    await connection._can_write.wait()  # noqa: SLF001 - as above
+    if connection.transport is None or connection.transport.is_closing():
+        raise ConnectionResetError
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
