@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from sanic import Request, Sanic
 
-from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, socket
+from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, report, socket
 from blueprints.errors import register_errors
-from blueprints.guards import authenticate
+from blueprints.guards import authenticate, present_oracle_key
 from blueprints.middleware import register_middleware
 from conf.settings import Settings
 from core.access.tiers import TierResolver
 from core.auth.caller import Caller
+from core.auth.keys import OracleKey
 from core.bootstrap import Services
 
-BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp, agent_relay.bp)
+BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp, report.bp, agent_relay.bp)
 
 
 def register(app: Sanic, settings: Settings) -> None:
@@ -30,10 +31,11 @@ def register_services(app: Sanic, services: Services) -> None:
     Lets handlers name the services that they want by type.
 
     A `Caller` among a handler's arguments means that the caller must be known: he is, or 401 is answered before
-    the body is read.
+    the body is read. An `OracleKey` means in the same way that the caller has shown it.
     """
     app.ctx.services = services
     app.ext.add_dependency(Caller, authenticate)
+    app.ext.add_dependency(OracleKey, present_oracle_key)
     app.ext.add_dependency(TierResolver, _tiers)  # a protocol: `dependency` goes by the object's own type
     for service in services.injectable():
         app.ext.dependency(service)

@@ -6,7 +6,7 @@ import msgspec
 
 from blueprints.api_answers import Part, headers
 from blueprints.api_inference import INFERENCE
-from blueprints.api_network import DOCUMENT, HEALTH, MODELS, NODES
+from blueprints.api_network import DOCUMENT, HEALTH, MODELS, NODES, REPORTS
 from blueprints.api_openai import OPENAI
 from blueprints.api_operation import Operation
 from blueprints.api_schemas import schemas
@@ -18,6 +18,7 @@ SECTIONS: dict[str, tuple[str, tuple[Operation, ...]]] = {
     "OpenAI": ("The same for any OpenAI client: base URL `/v1`, the token as its API key.", OPENAI),
     "Models": ("What can be asked for.", MODELS),
     "Nodes": ("Who serves it.", NODES),
+    "Reports": ("What agents say of themselves.", REPORTS),
     "Health": ("For load balancers and monitors.", HEALTH),
     "Document": ("This description of the API.", DOCUMENT),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blueprints import api_shapes as plain
 from blueprints.api_answers import answer, body, native_errors, text
-from blueprints.api_operation import MODEL_ID, WALLET, Operation, in_path
+from blueprints.api_operation import MODEL_ID, WALLET, Operation, in_header, in_path
 from blueprints.api_schemas import ref
 
 NODE = "0xe239cdc5fbe977a8a141b72194d3cf8c41bc5bc6"
@@ -40,6 +40,32 @@ NODES = (
         summary="What one node has served",
         parameters=(in_path("address", "The node's wallet, in any letter case.", NODE),),
         answers={200: answer("The node, or that it is not known.", STATS), **native_errors(400, 404, 413, 503)},
+    ),
+)
+ORACLE_KEY = in_header("x-api-key", "The key that the network's programs share with the Oracle.", "a-shared-key")
+AGENT_REPORT = {
+    "agentId": "agent-1",
+    "address": NODE,
+    "models": ["meta-llama/Llama-3.1-8B"],
+    "performance": {"requests": 100, "avgLatency": 350, "errors": 1},
+    "timestamp": 1_780_000_000_000,
+}
+REPORTS = (
+    Operation(
+        route="post /api/v1/report",
+        id="report",
+        summary="Report as an agent",
+        description="It stands for five minutes, in place of the agent's last one; `GET /api/v1/models` follows it.",
+        parameters=(ORACLE_KEY,),
+        body=body(plain.AgentReportRequest, report=AGENT_REPORT),
+        answers={201: answer("It is taken.", body(plain.Done)), **native_errors(400, 401, 408, 413, 503)},
+    ),
+    Operation(
+        route="get /api/v1/report/agents",
+        id="listReports",
+        summary="The agents' reports of the last five minutes",
+        parameters=(ORACLE_KEY,),
+        answers={200: answer("The reports.", body(plain.AgentReportList)), **native_errors(401, 503)},
     ),
 )
 HEALTH = (

@@ -62,6 +62,12 @@ def in_path(name: str, text: str, example: str) -> Part:
     return {"name": name, "in": "path", "required": True, "description": text, "schema": schema, "example": example}
 
 
+def in_header(name: str, text: str, example: str) -> Part:
+    """A header that must be there."""
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "header", "required": True, "description": text, "schema": schema, "example": example}
+
+
 def in_query(name: str, schema: dict[str, Any], example: Any, *, required: bool = False) -> Part:
     """A parameter of the query."""
     return {"name": name, "in": "query", "required": required, "schema": schema, "example": example}

@@ -18,6 +18,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     plain.NonceRequest,
     plain.VerifyRequest,
     plain.NativeRequest,
+    plain.AgentReportRequest,
     ChatBody,
     CompletionBody,
 )
@@ -28,6 +29,8 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     plain.SignInChallenge,
     plain.Token,
     plain.Account,
+    plain.Done,
+    plain.AgentReportList,
     plain.SignedOut,
     plain.NativeModel,
     plain.NativeModelList,

@@ -8,8 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from core.catalog import Tier
+from core.complaints import LARGEST
 from core.inference.native_body import MAX_TOKENS
 from core.inference.requests import MAX_MESSAGES, MAX_MODEL_NAME, MAX_TEXT
+from core.metrics.report_body import MAX_AGENT_ID, MAX_MODELS
 from core.nodes.node import NodeKind
 from core.wallet import ADDRESS
 
@@ -17,6 +19,7 @@ Address = Annotated[str, Meta(pattern=f"^{ADDRESS.pattern}$", description="An Et
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0)]
+Figure = Annotated[float, Meta(ge=0, le=LARGEST)]
 
 
 # --- what clients send to /api/v1; fields that are not listed here are refused ---
@@ -54,6 +57,24 @@ class NativeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     stream: Annotated[bool | None, Meta(description="Has no effect: /api/v1/inference/stream streams.")] = None
 
 
+class AgentPerformance(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """How an agent's requests went."""
+
+    requests: Figure
+    avg_latency: Annotated[float, Meta(ge=0, le=LARGEST, description="In milliseconds.")]
+    errors: Figure
+
+
+class AgentReportRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What an agent reports of itself."""
+
+    agent_id: Annotated[str, Meta(min_length=1, max_length=MAX_AGENT_ID)]
+    address: Address
+    models: Annotated[list[Annotated[str, Meta(max_length=MAX_MODEL_NAME)]], Meta(max_length=MAX_MODELS)]
+    performance: AgentPerformance
+    timestamp: Annotated[float, Meta(ge=0, le=LARGEST, description="Unix time in milliseconds.")]
+
+
 # --- what /api/v1 answers ---
 
 
@@ -72,7 +93,8 @@ class Readiness(msgspec.Struct):
     status: Literal["ready", "unready"]
     redis: Literal["ok", "unavailable"]
     nodes: Annotated[Count, Meta(description="Nodes online.")]
-    background: Annotated[Count | None, Meta(description="Seconds since the background worker's last sign of life.")]
+    background: Annotated[Count | None, Meta(description="Seconds since the background workers' last sign of life.")]
+    leader: Annotated[str | None, Meta(description="Which background worker leads; null when none does.")]
     draining: Annotated[bool, Meta(description="Whether this process is about to end.")]
 
 
@@ -98,6 +120,18 @@ class Account(msgspec.Struct):
     tier: Tier
 
 
+class Done(msgspec.Struct):
+    """It is done."""
+
+    status: Literal["ok"]
+
+
+class AgentReportList(msgspec.Struct):
+    """Each agent's last report, the oldest first."""
+
+    reports: list[AgentReportRequest]
+
+
 class SignedOut(msgspec.Struct):
     """The token is worth nothing from now on."""
 
@@ -112,8 +146,11 @@ class NativeModel(msgspec.Struct):
     description: str
     max_tokens: Annotated[int, Meta(description="The most tokens that one answer may have.")]
     tier: Annotated[Tier, Meta(description="Who may use it: everyone, or only Pro users.")]
-    nodes: Annotated[Count, Meta(description="Online nodes that serve it.")]
-    status: Literal["available", "offline"]
+    nodes: Annotated[Count, Meta(description="Nodes that serve it: those online, and agents that report.")]
+    status: Annotated[
+        Literal["available", "degraded", "offline"],
+        Meta(description="Degraded: only agents serve it most of whose requests fail."),
+    ]
 
 
 class NativeModelList(msgspec.Struct):
@@ -131,6 +168,12 @@ class NodeInfo(msgspec.Struct, rename="camel"):
     last_health_check: Moment
     kind: Annotated[NodeKind | None, Meta(description="The protocol that it speaks; null until it was reached once.")]
     models: Annotated[list[str], Meta(description="Ids of the models that it serves.")]
+    latency_ms: Annotated[float, Meta(ge=0, description="Of its answers to health checks, on average.")]
+    first_token_ms: Annotated[float, Meta(ge=0, description="Until a stream's first text, on average; 0: unknown.")]
+    tokens_per_second: Annotated[float, Meta(ge=0, description="Of one answer, on average; 0: unknown.")]
+    in_flight: Annotated[Count, Meta(description="Requests that it serves now, of this gateway's clients.")]
+    failed_requests: Annotated[Count, Meta(description="Requests in a row that it failed.")]
+    last_seen: Annotated[Moment | None, Meta(description="When it last answered anything.")]
 
 
 class NodeDetail(NodeInfo, rename="camel"):

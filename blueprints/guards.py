@@ -8,6 +8,7 @@ from sanic import Request
 from blueprints.errors import is_openai
 from core.auth.agent_signature import AgentClaim
 from core.auth.caller import OPERATOR, Caller
+from core.auth.keys import OracleKey
 from core.body import limit_depth
 from core.bootstrap import Services
 from core.errors import InvalidRequest, Unauthenticated
@@ -39,6 +40,13 @@ async def authenticate(request: Request) -> Caller:
     if is_openai(request.path) and services.operator_key.matches(token):
         return Caller(OPERATOR)
     return services.tokens.verify(token)
+
+
+def present_oracle_key(request: Request) -> OracleKey:
+    """The key, once the x-api-key header has shown it. Raises KeyRefused."""
+    services: Services = request.app.ctx.services
+    services.oracle_key.ensure(request.headers.get("x-api-key", ""))
+    return services.oracle_key
 
 
 def _model(request: Request) -> str:

@@ -8,6 +8,7 @@ Every error that a client may be told of.
     │   └── TooManyTokens       400
     ├── Unauthenticated         401  no token, or one that can't be trusted
     │   └── SignInRefused       401  nonce or signature
+    ├── KeyRefused              401  the key that the network's programs share
     ├── RateLimited             429  carries the quota
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
     ├── UnknownResource         404  what the path names is not there
@@ -116,6 +117,14 @@ class SignInRefused(GatewayError):
     status = 401
     reason = "Unauthorized"
     code = "invalid_signature"
+
+
+class KeyRefused(GatewayError):
+    """The key that the network's programs share is wrong, or this gateway has none."""
+
+    status = 401
+    reason = "Unauthorized"
+    code = "invalid_api_key"
 
 
 class UnknownResource(GatewayError):

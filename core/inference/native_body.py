@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from core import complaints
 from core.errors import InvalidRequest
 from core.inference.requests import MAX_MESSAGES, MAX_MODEL_NAME, MAX_TEXT, ROLES, InferenceRequest, Message
 
@@ -20,8 +21,8 @@ def parse(body: dict[str, Any]) -> InferenceRequest:
     Raises InvalidRequest with all complaints, in the order in which the former service gave them: unknown fields
     first, then field by field, a field's last rule first.
     """
-    if complaints := list(_complaints(body)):
-        raise InvalidRequest(complaints)
+    if found := list(_complaints(body)):
+        raise InvalidRequest(found)
     prompt, messages = body.get("prompt") or None, body.get("messages")
     if prompt is None and messages is None:
         raise InvalidRequest("Either prompt or messages must be provided")
@@ -37,18 +38,18 @@ def parse(body: dict[str, Any]) -> InferenceRequest:
 
 def _complaints(body: dict[str, Any]) -> Iterator[str]:
     yield from (f"property {name} should not exist" for name in body if name not in FIELDS)
-    yield from _text("model", body.get("model"), MAX_MODEL_NAME)
+    yield from complaints.text("model", body.get("model"), MAX_MODEL_NAME)
     if body.get("prompt") is not None:
-        yield from _text("prompt", body["prompt"], MAX_TEXT)
+        yield from complaints.text("prompt", body["prompt"], MAX_TEXT)
     if body.get("messages") is not None:
         yield from _messages(body["messages"])
-    yield from _number("max_tokens", body.get("max_tokens"), 1, MAX_TOKENS)
+    yield from complaints.number("max_tokens", body.get("max_tokens"), 1, MAX_TOKENS)
     if isinstance(body.get("max_tokens"), float) and not body["max_tokens"].is_integer():
         yield "max_tokens must be an integer number"
     if body.get("temperature") is not None:
-        yield from _number("temperature", body["temperature"], 0, 2)
+        yield from complaints.number("temperature", body["temperature"], 0, 2)
     if body.get("top_p") is not None:
-        yield from _number("top_p", body["top_p"], 0, 1)
+        yield from complaints.number("top_p", body["top_p"], 0, 1)
     if body.get("stream") is not None and not isinstance(body["stream"], bool):
         yield "stream must be a boolean value"
 
@@ -71,25 +72,7 @@ def _message(prefix: str, message: dict[str, Any]) -> Iterator[str]:
     yield from (f"{prefix}property {name} should not exist" for name in message if name not in MESSAGE_FIELDS)
     if message.get("role") not in ROLES:
         yield f"{prefix}role must be one of the following values: {', '.join(ROLES)}"
-    yield from _text(f"{prefix}content", message.get("content"), MAX_TEXT)
-
-
-def _text(name: str, value: Any, longest: int) -> Iterator[str]:
-    is_text = isinstance(value, str)
-    if not is_text or len(value) > longest:
-        yield f"{name} must be shorter than or equal to {longest} characters"
-    if not is_text:
-        yield f"{name} must be a string"
-
-
-def _number(name: str, value: Any, least: int, most: int) -> Iterator[str]:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or value > most:
-        yield f"{name} must not be greater than {most}"
-    if not is_number or value < least:
-        yield f"{name} must not be less than {least}"
-    if not is_number:
-        yield f"{name} must be a number conforming to the specified constraints"
+    yield from complaints.text(f"{prefix}content", message.get("content"), MAX_TEXT)
 
 
 def _or(value: float | None, default: float) -> float:
