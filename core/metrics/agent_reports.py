@@ -60,8 +60,7 @@ class AgentReports:
     async def all(self) -> list[AgentReport]:
         """Those of the whole fleet that are not stale, in the order in which they came. Raises StoreUnavailable."""
         since = self._now_ms() - LIFE_S * 1000
-        found = map(_decoded, (await self._store.hash(redis_keys.REPORTS)).values())
-        return [report for at, report in sorted(found, key=lambda kept: kept[0]) if at > since]
+        return [report for at, report in await self._read() if at > since]
 
     def count(self, model_id: str, besides: Collection[str]) -> int:
         """How many agents report to serve a model, without those at the lower-case addresses."""
@@ -93,9 +92,12 @@ class AgentReports:
 
     async def _load(self) -> None:
         with suppress(StoreUnavailable):  # the bus tells when Redis is back
-            values = (await self._store.hash(redis_keys.REPORTS)).values()
-            for at, report in sorted(map(_decoded, values), key=lambda kept: kept[0]):
+            for at, report in await self._read():
                 self._keep(at, report)
+
+    async def _read(self) -> list[tuple[int, AgentReport]]:
+        kept = map(_decoded, (await self._store.hash(redis_keys.REPORTS)).values())
+        return sorted(kept, key=lambda one: (one[0], one[1].agent_id))
 
     def _hear(self, message: bytes) -> None:
         self._keep(*_decoded(message.decode()))
