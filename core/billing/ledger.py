@@ -6,6 +6,8 @@ from typing import TypedDict
 
 from core import redis_keys
 from core.access.grant import Grant
+from core.billing.late_commits import LateCommits
+from core.errors import StoreUnavailable
 from core.inference.completion import Usage
 from core.nodes.node import Node
 from core.store import Store
@@ -33,12 +35,14 @@ class Ledger:
     def __init__(self, store: Store, *, per_node_wallet: bool = False) -> None:
         self._store = store
         self._per_node_wallet = per_node_wallet
+        self._late = LateCommits(store)
 
     async def commit(self, grant: Grant, usage: Usage, node: Node, latency_ms: int) -> None:
         """
         Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back.
 
-        No more is counted than the grant allows: a node's absurd figure would overflow the totals for ever.
+        No more is counted than the grant allows: a node's absurd figure would overflow the totals for ever. When it
+        raises StoreUnavailable, it is counted later.
         """
         account = (node.address or redis_keys.NOBODY) if self._per_node_wallet else redis_keys.OWN
         keys = [
@@ -52,7 +56,11 @@ class Ledger:
         prompt_tokens = _within(usage.prompt_tokens, grant.model.context_length)
         completion_tokens = _within(usage.completion_tokens, grant.max_tokens)
         args = (_member(grant), MARK_TTL_S, account, prompt_tokens, completion_tokens, latency_ms)
-        await self._store.run("commit", keys, args)
+        try:
+            await self._store.run("commit", keys, args)
+        except StoreUnavailable:
+            self._late.add(keys, args)
+            raise
 
     async def delivered(self, grant: Grant) -> None:
         """A stream's first piece leaves: from here on the request can't be handed back."""
@@ -62,6 +70,10 @@ class Ledger:
         """The request does not count, provided that nothing was delivered."""
         keys = [redis_keys.OPEN_REQUESTS, redis_keys.quota(grant.caller.subject)]
         await self._store.run("hand_back", keys, [_member(grant), grant.request_id])
+
+    async def aclose(self) -> None:
+        """Counts what still waits for Redis, if it is back."""
+        await self._late.aclose()
 
     async def totals(self) -> Totals:
         """What the whole fleet served."""
