@@ -24,6 +24,7 @@ from core.catalog import Catalog
 from core.clock import SystemClock
 from core.draining import Drain
 from core.errors import ShuttingDown
+from core.inference.answers import Answers, open_answers
 from core.inference.service import InferenceService
 from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
@@ -61,6 +62,7 @@ class Services:
     agent_signatures: AgentSignatures
     tiers: TierResolver
     inference: InferenceService
+    answers: Answers
     ledger: Ledger
     nodes: NodeRegistry
     agents: Agents
@@ -127,6 +129,9 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             is_served=lambda model: nodes.count(model) > 0,
         )
         ledger, router = Ledger(store), NodeRouter(nodes, TransportByScheme(pool, {SCHEME: relay}), _timeouts(settings))
+        inference = InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s)
+        answers = await stack.enter_async_context(open_answers(inference, bus, worker_id, settings.resume_window_s))
+        drain.add_interrupt(partial(answers.interrupt, ShuttingDown()))
         yield Services(
             settings=settings,
             worker_id=worker_id,
@@ -137,7 +142,8 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             operator_key=OperatorKey(settings.openai_compat_api_key),
             agent_signatures=AgentSignatures(used, clock),
             tiers=tiers,
-            inference=InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s),
+            inference=inference,
+            answers=answers,
             ledger=ledger,
             nodes=nodes,
             agents=agents,
