@@ -19,8 +19,8 @@ class Tally:
     """
     Tells the ledger how a request ended.
 
-    A Redis that is away by then is logged, not raised: the answer is already there, and a request that was never
-    settled is handed back by the reaper when its lease ends.
+    A Redis that is away by then is logged, not raised: the answer is already there. The ledger counts it later, and
+    a request that was never settled is handed back by the reaper when its lease ends.
     """
 
     def __init__(self, ledger: Ledger, grant: Grant) -> None:

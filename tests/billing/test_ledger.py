@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from core.inference.completion import Usage
 from core.nodes.node import Node
 from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB, CATALOG, Everyone, gate, used
+from tests.fakes.redis_server import RedisServer
 
 WALLET = "0x" + "c" * 40
 NODE, OTHER_NODE = Node("http://10.0.0.5:31331", WALLET), Node("http://10.0.0.6:31331")
@@ -184,3 +187,55 @@ class TestWithoutRedis:
             ):
                 with pytest.raises(StoreUnavailable):
                     await note
+            await ledger.aclose()
+
+
+@pytest.fixture
+def brittle_redis() -> Iterator[RedisServer]:
+    """A Redis that a test may stop."""
+    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.mark.asyncio
+class TestARedisThatComesBack:
+    async def test_answers_that_ended_meanwhile_are_counted_once(self, brittle_redis: RedisServer) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            ledger = Ledger(store)
+            grants = [await gate(store).admit(ADA, ASKED) for _ in range(3)]
+            await ledger.commit(grants[0], USAGE, NODE, LATENCY_MS)
+            brittle_redis.stop()
+            for grant in grants:
+                with pytest.raises(StoreUnavailable):
+                    await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
+            brittle_redis.start()
+
+            async with asyncio.timeout(10):
+                while (await ledger.totals())["answers"] < 3:
+                    await asyncio.sleep(0.02)
+            await ledger.aclose()
+            assert await ledger.totals() == Totals(answers=3, prompt_tokens=24, completion_tokens=15)
+
+    async def test_they_are_counted_at_the_latest_when_the_process_ends(self, brittle_redis: RedisServer) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+            brittle_redis.stop()
+            with pytest.raises(StoreUnavailable):
+                await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
+            brittle_redis.start()
+
+            await ledger.aclose()
+
+            assert (await ledger.totals())["answers"] == 1
+
+    async def test_one_that_stays_away_keeps_no_process_from_ending(self, brittle_redis: RedisServer) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
+            brittle_redis.stop()
+            with pytest.raises(StoreUnavailable):
+                await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
+
+            await ledger.aclose()
