@@ -93,6 +93,17 @@ async def open_oracle(url: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator[O
         yield OracleClient(session, url)
 
 
+def no_redirects() -> aiohttp.TraceConfig:
+    """Ends a request at a redirect, also one that a library makes."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
+    return trace
+
+
+async def _refuse_redirect(*_: object) -> None:
+    raise aiohttp.ClientError("it redirects")
+
+
 async def _body(answer: aiohttp.ClientResponse) -> bytes | None:
     """The whole body; None as soon as it is too large."""
     body = bytearray()

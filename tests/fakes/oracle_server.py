@@ -118,7 +118,7 @@ class OracleServer:
         app.router.add_get(TOPOLOGY, self._list_topology)
         app.router.add_get(CAPACITY, self._list_capacity)
         app.add_routes(self._routes)
-        runner = web.AppRunner(app, shutdown_timeout=0.01)  # 0 would be for ever
+        runner = web.AppRunner(app, shutdown_timeout=0.01, access_log=None)  # 0 would be for ever
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
@@ -166,8 +166,9 @@ class OracleServer:
 
     @web.middleware
     async def _misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        fault = self.faults.get(request.path, self.fault)
-        if fault is None or request.path.startswith("/socket.io"):
+        usual = None if request.path.startswith("/socket.io") else self.fault
+        fault = self.faults.get(request.path, usual)
+        if fault is None:
             return await handler(request)
         if fault in (Fault.HANG, Fault.HANG_BODY, Fault.CUT):
             return await self._half(request, fault)
