@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from core.ending import end
 from core.errors import StoreUnavailable
 
 TIMEOUT_S = 0.75
@@ -204,9 +205,7 @@ async def open_bus(redis_url: str) -> AsyncIterator[Bus]:
     try:
         yield bus
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await sender.aclose()
         await receiver.aclose()
 

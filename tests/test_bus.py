@@ -96,6 +96,15 @@ class TestBus:
 
         await until(lambda: heard == [b"1"])
 
+    @pytest.mark.asyncio
+    async def test_it_closes_whatever_it_is_just_doing(self, redis_url: str) -> None:
+        for turns in range(40):
+            async with asyncio.timeout(10), open_bus(redis_url) as bus:
+                await asyncio.sleep(0.001)
+                bus.post("a", b"")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
 
 class TestRedisAway:
     @pytest.mark.asyncio
