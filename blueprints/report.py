@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.exceptions import PayloadTooLarge
-from sanic.response import json, raw
+from sanic.response import json
 
 from blueprints.routing import READ
 from core.auth.keys import OracleKey
@@ -30,4 +30,4 @@ async def report(request: Request, key: OracleKey, reports: AgentReports) -> HTT
 @bp.route("/agents", methods=READ)
 async def agents(_: Request, key: OracleKey, reports: AgentReports) -> HTTPResponse:
     """The reports of the last five minutes."""
-    return raw(msgspec.json.encode({"reports": await reports.all()}), content_type="application/json")
+    return json({"reports": msgspec.to_builtins(await reports.all())})
