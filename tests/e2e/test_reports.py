@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from core import redis_keys
 from tests.e2e.client import JSON, Answer, bearer, call, events, post, streamed
 from tests.e2e.conftest import ENV, SECRETS
 from tests.e2e.network import AGENT, PETALS, PRO, Network
 from tests.e2e.server import APP, DEFAULTS, ROOT, GatewayServer, eventually
 from tests.e2e.wallet import sign_in
-from tests.fakes.oracle_metrics import MetricsLedger
+from tests.fakes.oracle_metrics import REPORT, MetricsLedger
 from tests.fakes.oracle_server import Fault, OracleServer
 from tests.fakes.wallet import Wallet
 
@@ -145,42 +147,66 @@ def stream(url: str, token: str) -> int:
     return int(json.loads(end.data)["usage"]["completion_tokens"])
 
 
-class TestTheOraclesTotals:
-    def test_are_exact_though_the_reporter_is_killed_and_replies_are_lost(
-        self, nodes: Network, redis_url: str, tmp_path: Path
-    ) -> None:
-        with oracle() as (server, ledger):
-            env = ENV | {
-                "REDIS_URL": redis_url,
-                "NODE_URLS": nodes.urls,
-                "ORACLE_API_URL": server.url,
-                "GATEWAY_URL": "https://gateway.example.com",
-                "METRICS_INTERVAL": "1s",
-                "FREE_TIER_LIMIT": "1000",
-                "NODE_PROBE_INTERVAL": "1s",
-            }
-            with GatewayServer(tmp_path, env, (*APP, "--web-only")) as gateway:
-                reporter = Background(tmp_path, env)
-                try:
-                    eventually(lambda: gateway.get("/ready")[0] == 200, TURN_S)
-                    token, tokens, answers = sign_in(gateway.url), 0, 0
-                    for turn in range(4):
-                        for _ in range(3):
-                            tokens += chat(gateway.url, token) + stream(gateway.url, token)
-                            answers += 2
-                        ledger.losing = turn == 1
-                        server.fault = Fault.ERROR if turn == 2 else None
-                        time.sleep(1.5)
-                        reporter.kill()
-                        ledger.losing, server.fault = False, None
-                        reporter = Background(tmp_path, env)
+class Fleet:
+    """A gateway of two web workers, and one background worker after the other."""
 
-                    eventually(lambda: ledger.booked(OWN) == (tokens, answers), TURN_S)
+    def __init__(
+        self, gateway: GatewayServer, oracle: OracleServer, ledger: MetricsLedger, env: dict[str, str]
+    ) -> None:
+        self.gateway = gateway
+        self.oracle = oracle
+        self.ledger = ledger
+        self.env = env
+        self.reporter = Background(gateway.folder, env)
+        self.tokens = self.answers = 0
+        eventually(lambda: gateway.get("/ready")[0] == 200, TURN_S)
+        self.token = sign_in(gateway.url)
+
+    def serve(self) -> None:
+        for ask in (chat, stream, chat):
+            self.tokens += ask(self.gateway.url, self.token)
+            self.answers += 1
+
+    def suffer(self, turn: int) -> None:
+        """Kills the reporter as soon as it has sent something that goes wrong, or right."""
+        sent = self.oracle.asked(REPORT)
+        self.ledger.losing = turn % 4 == 1
+        self.oracle.fault = {2: Fault.ERROR, 3: Fault.HANG}.get(turn % 4)
+        eventually(lambda: self.oracle.asked(REPORT) > sent, TURN_S)
+        self.reporter.kill()
+        self.ledger.losing, self.oracle.fault = False, None
+        with redis.Redis.from_url(self.env["REDIS_URL"]) as raw:
+            raw.delete(redis_keys.LEADER)  # as if the dead one's lease had run out
+        self.reporter = Background(self.gateway.folder, self.env)
+
+
+class TestTheOraclesTotals:
+    @pytest.mark.parametrize("turns", [4, pytest.param(40, marks=pytest.mark.long)])
+    def test_are_exact_though_the_reporter_is_killed_and_replies_are_lost(
+        self, nodes: Network, redis_url: str, tmp_path: Path, turns: int
+    ) -> None:
+        env = ENV | {
+            "REDIS_URL": redis_url,
+            "NODE_URLS": nodes.urls,
+            "GATEWAY_URL": "https://gateway.example.com",
+            "METRICS_INTERVAL": "1s",
+            "FREE_TIER_LIMIT": "1000",
+            "NODE_PROBE_INTERVAL": "1s",
+        }
+        with oracle() as (server, ledger):
+            env["ORACLE_API_URL"] = server.url
+            with GatewayServer(tmp_path, env, (*APP, "--web-only")) as gateway:
+                fleet = Fleet(gateway, server, ledger, env)
+                try:
+                    for turn in range(turns):
+                        fleet.serve()
+                        fleet.suffer(turn)
+                    eventually(lambda: ledger.booked(OWN) == (fleet.tokens, fleet.answers), TURN_S)
                     time.sleep(2.5)  # nothing more is sent: nothing more was served
                 finally:
-                    reporter.kill()
+                    fleet.reporter.kill()
 
-        assert tokens > 50
-        assert ledger.booked(OWN) == (tokens, answers)
+        assert fleet.tokens >= 3 * turns * 4
+        assert ledger.booked(OWN) == (fleet.tokens, fleet.answers)
         assert ledger.untrusted() == 0
         assert [body["endpoint"] for body in ledger.registrations] == ["https://gateway.example.com"]
