@@ -20,7 +20,7 @@ bp = Blueprint("nodes", url_prefix="/api/v1/nodes")
 @bp.route("/", methods=READ)
 async def list_nodes(_: Request, nodes: NodeRegistry) -> HTTPResponse:
     """Online nodes only, as ever."""
-    online = [_shape(node) for node in nodes.nodes() if node.online]
+    online = [_shape(node, nodes) for node in nodes.nodes() if node.online]
     return json({"total": len(online), "nodes": online})
 
 
@@ -31,10 +31,11 @@ async def node_stats(_: Request, address: str, nodes: NodeRegistry, ledger: Ledg
     if node is None:
         return json({"found": False, "message": "Node not found or not registered"})
     served = await ledger.node_totals(node.url)
-    return json({"found": True, "node": _shape(node) | {"consecutiveFailures": node.failures}, "served": served})
+    return json({"found": True, "node": _shape(node, nodes) | {"consecutiveFailures": node.failures}, "served": served})
 
 
-def _shape(node: Node) -> dict[str, Any]:
+def _shape(node: Node, nodes: NodeRegistry) -> dict[str, Any]:
+    traffic = nodes.traffic(node)
     return {
         "url": node.url,
         "address": node.address,
@@ -42,4 +43,10 @@ def _shape(node: Node) -> dict[str, Any]:
         "lastHealthCheck": iso(node.last_check),
         "kind": node.kind,
         "models": list(node.models),
+        "latencyMs": node.latency_ms,
+        "firstTokenMs": traffic.first_token_ms,
+        "tokensPerSecond": traffic.tokens_per_s,
+        "inFlight": traffic.in_flight,
+        "failedRequests": traffic.standing.failures,
+        "lastSeen": iso(seen) if (seen := max(node.last_seen, traffic.last_answer)) else None,
     }

@@ -26,9 +26,12 @@ from core.draining import Drain
 from core.errors import ShuttingDown
 from core.inference.answers import Answers, open_answers
 from core.inference.service import InferenceService
+from core.lease import Lease
 from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
 from core.nodes.ejection import Ejection
+from core.nodes.fleet import Fleet
+from core.nodes.fleet_traffic import FleetTraffic
 from core.nodes.probe import NodeProber
 from core.nodes.registry import NodeRegistry
 from core.nodes.relay.agents import Agents
@@ -38,6 +41,7 @@ from core.nodes.relay.nodes import node_of
 from core.nodes.relay.transport import SCHEME, RelayTransport
 from core.nodes.router import NodeRouter
 from core.nodes.sources import StaticNodes
+from core.nodes.traffic_sender import TrafficSender
 from core.nodes.transport.pool import ConnectionPool
 from core.nodes.transport.transports import TransportByScheme
 from core.readiness import Readiness
@@ -90,6 +94,8 @@ class BackgroundServices:
 
     store: Store
     bus: Bus
+    lease: Lease
+    fleet: Fleet
     prober: NodeProber
     reaper: Reaper
 
@@ -103,12 +109,15 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         store = await stack.enter_async_context(open_store(required_redis_url(settings)))
         bus = await stack.enter_async_context(open_bus(required_redis_url(settings)))
         nodes = NodeRegistry(store, clock, Ejection())
-        await nodes.start()
+        await nodes.start(bus)
         stack.push_async_callback(nodes.stop)
         pool = ConnectionPool(settings.node_connect_timeout_s, guard=_guard(settings), secret=settings.node_api_secret)
         stack.push_async_callback(pool.aclose)
         drain.add_interrupt(partial(pool.interrupt, ShuttingDown()))
         worker_id, used = new_worker_id(), UsedSignatures(store)
+        sender = TrafficSender(nodes.flights, bus, worker_id)
+        sender.start()
+        stack.push_async_callback(sender.stop)
         agents = Agents(worker_id, AgentDirectory(store), bus)
         agents.when_changed(lambda: nodes.set_agents([node_of(e, catalog, clock.now()) for e in agents.entries()]))
         relay = RelayTransport(worker_id, agents, bus)
@@ -156,12 +165,17 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
 @asynccontextmanager
 async def open_background_services(settings: Settings) -> AsyncIterator[BackgroundServices]:
     """The services of the background worker."""
-    redis_url = required_redis_url(settings)
+    redis_url, clock = required_redis_url(settings), SystemClock()
     async with open_store(redis_url) as store, open_bus(redis_url) as bus:
+        lease = Lease(store, new_worker_id(), clock)
+        fleet = Fleet(store, bus, lease, clock, FleetTraffic(clock, Ejection()))
+        await fleet.start()
         prober = NodeProber(
-            [_static_nodes(settings)], read_catalog(settings), store, SystemClock(), secret=settings.node_api_secret
+            [_static_nodes(settings)], read_catalog(settings), fleet, clock, secret=settings.node_api_secret
         )
-        yield BackgroundServices(store=store, bus=bus, prober=prober, reaper=Reaper(store))
+        yield BackgroundServices(
+            store=store, bus=bus, lease=lease, fleet=fleet, prober=prober, reaper=Reaper(store)
+        )
 
 
 def read_catalog(settings: Settings) -> Catalog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import redis_keys
+from core import lease, redis_keys
 from core.clock import Clock
 from core.draining import Drain
 from core.errors import StoreUnavailable
@@ -23,13 +23,15 @@ class Readiness:
 
     async def report(self) -> dict[str, Any]:
         """
-        {"status": "ready" | "unready", "redis", "nodes", "background", "draining"}.
+        {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "draining"}.
 
-        `background` is the age of the background worker's last heartbeat in seconds, null when there is none: then
-        the health of the nodes grows old, but requests are still served.
+        `background` is the age of the background workers' last heartbeat in seconds, `leader` the name of the one
+        that leads. They are null when there is none: then the health of the nodes grows old, but requests are still
+        served.
         """
-        redis, background = "ok", None
+        redis, background, leader = "ok", None, None
         try:
+            leader = await lease.leader(self._store)
             heartbeat = await self._store.get(redis_keys.BACKGROUND)
             background = None if heartbeat is None else max(0, round(self._clock.now() - float(heartbeat)))
         except StoreUnavailable:
@@ -41,5 +43,6 @@ class Readiness:
             "redis": redis,
             "nodes": online,
             "background": background,
+            "leader": leader,
             "draining": self._drain.draining,
         }

@@ -19,7 +19,7 @@ from conf.settings import EXIT_CODE, InvalidSettings, Settings
 from core.bootstrap import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
-from workers import heartbeat, probing, reaping
+from workers import heartbeat, leading, probing, reaping
 from workers.periodic import Periodic
 from workers.signals import on_first_stop
 
@@ -55,12 +55,23 @@ async def run(settings: Settings) -> None:
 
 
 def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
-    """What is to be done, and how often."""
+    """What every background worker does, and how often."""
     beat = partial(heartbeat.beat, services.store, SystemClock())
+    lead = partial(leading.lead, services.lease, leaders_jobs(settings, services))
     return [
         Periodic("the heartbeat", beat, heartbeat.EVERY_S),
-        Periodic("probing the nodes", partial(probing.probe, services.prober), settings.node_probe_interval_s),
         Periodic("reaping", partial(reaping.reap, services.reaper), reaping.EVERY_S),
+        Periodic("asking for the lead", lead, leading.EVERY_S),
+    ]
+
+
+def leaders_jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
+    """What only the one that leads does; what it writes for all carries `services.lease.fence`."""
+    fleet, prober = services.fleet, services.prober
+    return [
+        Periodic("probing the nodes", partial(probing.probe, prober), settings.node_probe_interval_s),
+        Periodic("probing new nodes", partial(probing.probe_new, prober), probing.NEW_EVERY_S),
+        Periodic("sharing the nodes' health", partial(probing.share, fleet), probing.SHARE_EVERY_S),
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from random import SystemRandom
 
 from core.errors import GatewayError
+from core.lease import NotLeading
 
 JITTER = 0.1  # share of the interval, so that many gateways do not knock at the same moment
 
@@ -46,7 +47,7 @@ class Periodic:
 
     def _note_failure(self, problem: Exception) -> None:
         if not self._failing:
-            expected = isinstance(problem, GatewayError)  # its traceback would say nothing new
+            expected = isinstance(problem, (GatewayError, NotLeading))  # its traceback would say nothing new
             log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=None if expected else problem)
         self._failing = True
 

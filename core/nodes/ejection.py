@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 AFTER, BASE_S, MOST_S = 5, 30.0, 300.0  # Envoy's outlier detection, by default
 
 
-@dataclass(slots=True)
-class Record:
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one node's requests have come to since its last good one."""
 
     failures: int = 0
     ejections: int = 0
-    until: float = 0.0  # monotonic seconds
+    until: float = 0.0  # seconds, of the clock that the caller goes by
+
+    def is_out(self, now: float) -> bool:
+        """Whether the node is left out now."""
+        return now < self.until
+
+
+GOOD = Standing()
 
 
 class Ejection:
@@ -27,23 +33,31 @@ class Ejection:
         self._after = after
         self._base_s = base_s
         self._most_s = most_s
-        self._records: dict[str, Record] = {}
+        self._standings: dict[str, Standing] = {}
 
     def failed(self, url: str, now: float) -> bool:
         """A request to the node failed; True when that puts it out."""
-        record = self._records.setdefault(url, Record())
-        record.failures += 1
-        if record.failures < self._after or now < record.until:
-            return False
-        record.ejections += 1
-        record.until = now + min(self._base_s * record.ejections, self._most_s)
-        return True
+        before = self.standing(url)
+        failures, ejections, until = before.failures + 1, before.ejections, before.until
+        ejects = failures >= self._after and not before.is_out(now)
+        if ejects:
+            ejections += 1
+            until = now + min(self._base_s * ejections, self._most_s)
+        self._standings[url] = Standing(failures, ejections, until)
+        return ejects
 
     def succeeded(self, url: str) -> None:
         """A request to the node was served."""
-        self._records.pop(url, None)
+        self._standings.pop(url, None)
 
     def is_out(self, url: str, now: float) -> bool:
         """Whether the node is left out now."""
-        record = self._records.get(url)
-        return record is not None and now < record.until
+        return self.standing(url).is_out(now)
+
+    def standing(self, url: str) -> Standing:
+        """What is known of the node; a stranger is good."""
+        return self._standings.get(url, GOOD)
+
+    def restore(self, url: str, standing: Standing) -> None:
+        """Takes over what another process knew of the node."""
+        self._standings[url] = standing

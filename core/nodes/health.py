@@ -10,6 +10,7 @@ from core.nodes.node import Node, NodeKind
 
 FALL = 3  # failed probes in a row that take a node offline; patient, since busy agents can't answer probes
 RISE = 2  # good probes in a row that bring it back after a fall; the very first time one is enough
+WEIGHT = 0.2  # of the last probe in the average latency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,15 @@ def after_good(node: Node, report: Report, now: float) -> Node:
         failures=0,
         successes=node.successes + 1,
         last_check=now,
-        latency_ms=report.latency_ms,
+        last_seen=now,
+        latency_ms=_average(node.latency_ms, report.latency_ms),
         problem="",
     )
+
+
+def after_silence(node: Node, now: float) -> Node:
+    """The node after a probe that it had no time to answer, since it was just sending us text."""
+    return msgspec.structs.replace(node, last_check=now)
 
 
 def after_bad(node: Node, problem: str, now: float, *, certain: bool = False) -> Node:
@@ -52,3 +59,7 @@ def after_bad(node: Node, problem: str, now: float, *, certain: bool = False) ->
         last_check=now,
         problem=problem,
     )
+
+
+def _average(before: float, figure: float) -> float:
+    return round(before + WEIGHT * (figure - before), 1) if before else figure

@@ -16,7 +16,7 @@ class NodeKind(StrEnum):
     RELAY = "relay"  # an agent that has connected to a gateway itself: its frames, over its WebSocket
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     One node as the last probes saw it; the whole list is shared by all processes as JSON.
 
@@ -32,7 +32,8 @@ class Node(msgspec.Struct, frozen=True):
     failures: int = 0  # failed probes in a row
     successes: int = 0  # good probes in a row
     last_check: float = 0.0  # unix seconds; 0 when it was never probed
-    latency_ms: float = 0.0  # of the last good probe
+    last_seen: float = 0.0  # unix seconds of the last good probe; 0 when there was none
+    latency_ms: float = 0.0  # of good probes, on average; a fifth of it is the last one's
     problem: str = ""  # why it is offline, in a few words
 
     def serves(self, model_id: str) -> bool:

@@ -12,15 +12,13 @@ import msgspec
 
 from core.catalog import Catalog
 from core.clock import Clock
-from core.errors import StoreUnavailable
-from core.nodes import snapshot
-from core.nodes.health import Report, after_bad, after_good
+from core.nodes.fleet import Fleet
+from core.nodes.health import Report, after_bad, after_good, after_silence
 from core.nodes.node import Node, NodeKind
 from core.nodes.sources import Listing, NodeSource, merged
-from core.store import Store
 
 TIMEOUT_S = 5.0
-AT_ONCE = 32
+AT_ONCE = 128  # so that many silent nodes do not keep a round from its end
 MAX_BODY = 256 * 1024  # bytes; a list of models may be long
 
 log = logging.getLogger(__name__)
@@ -65,17 +63,17 @@ class Models(msgspec.Struct):
 
 class NodeProber:
     """
-    Probes all nodes of all sources. One of these is at work in the whole fleet.
+    Probes all nodes of all sources. One of these is at work in the whole fleet: the leader's.
 
-    What is known about a node outlives this process: each round begins with the shared list. `secret` is sent to
-    every node as a bearer token; a node has `timeout_s` to answer.
+    `secret` is sent to every node as a bearer token; a node has `timeout_s` to answer. Raises NotLeading and
+    StoreUnavailable as the fleet does.
     """
 
     def __init__(
         self,
         sources: Sequence[NodeSource],
         catalog: Catalog,
-        store: Store,
+        fleet: Fleet,
         clock: Clock,
         *,
         secret: str | None = None,
@@ -83,49 +81,63 @@ class NodeProber:
     ) -> None:
         self._sources = sources
         self._catalog = catalog
-        self._store = store
+        self._fleet = fleet
         self._clock = clock
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._timeout_s = timeout_s
-        self._known: dict[str, Node] = {}
+        self._probing: set[str] = set()
 
     async def probe_all(self) -> None:
-        """One round over all nodes. Raises StoreUnavailable when its outcome could not be shared."""
-        await self._recall()
+        """One round over all nodes, and its outcome shared."""
+        await self._probe(await self._listed())
+        await self._fleet.share()
+
+    async def probe_new(self) -> None:
+        """Looks at nodes that were not there before; between two rounds, so that they need not wait for the next."""
+        await self._probe([listing for listing in await self._listed() if self._fleet.node(listing.url) is None])
+
+    async def _listed(self) -> list[Listing]:
+        await self._fleet.recall()
         listings = merged([listing for source in self._sources for listing in await source.listed()])
+        self._fleet.keep([listing.url for listing in listings])
+        return listings
+
+    async def _probe(self, listings: list[Listing]) -> None:
+        due = [listing for listing in listings if listing.url not in self._probing]
+        if not due:
+            return
         places = asyncio.Semaphore(AT_ONCE)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             headers=self._headers,
         ) as session:
-            nodes = await asyncio.gather(*(self._probed(listing, session, places) for listing in listings))
-        self._known = {node.url: node for node in nodes}
-        await snapshot.write(self._store, nodes)
+            await asyncio.gather(*(self._probe_one(listing, session, places) for listing in due))
 
-    async def _recall(self) -> None:
+    async def _probe_one(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> None:
+        self._probing.add(listing.url)
         try:
-            raw = await snapshot.read(self._store)
-        except StoreUnavailable:
-            return  # what this process remembers is as good; writing will complain
-        nodes = snapshot.decode(raw) if raw is not None else None
-        if nodes is not None:
-            self._known = {node.url: node for node in nodes}
-
-    async def _probed(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> Node:
-        before = self._known.get(listing.url) or Node(listing.url)
-        if listing.address:
-            before = msgspec.structs.replace(before, address=listing.address)
-        async with places:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    after = after_good(before, await self._report(listing.url, session), self._clock.now())
-            except ProbeFailed as problem:
-                after = after_bad(before, str(problem), self._clock.now(), certain=problem.certain)
-            except (aiohttp.ClientError, OSError, ValueError) as problem:  # ValueError: a URL that aiohttp refuses
-                after = after_bad(before, _words(problem), self._clock.now())
+            async with places:
+                before = self._fleet.node(listing.url) or Node(listing.url)
+                if listing.address:
+                    before = msgspec.structs.replace(before, address=listing.address)
+                after = await self._probed(before, session)
+        finally:
+            self._probing.discard(listing.url)
         if after.online != before.online:
             log.info("node %s is %s", after.url, "online" if after.online else f"offline: {after.problem}")
-        return after
+        self._fleet.put(after)
+
+    async def _probed(self, node: Node, session: aiohttp.ClientSession) -> Node:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return after_good(node, await self._report(node.url, session), self._clock.now())
+        except ProbeFailed as failure:
+            problem, certain = str(failure), failure.certain
+        except (aiohttp.ClientError, OSError, ValueError) as failure:  # ValueError: a URL that aiohttp refuses
+            problem, certain = _words(failure), False
+        if not certain and self._fleet.traffic.is_answering(node.url):
+            return after_silence(node, self._clock.now())  # some agents can't answer while they generate
+        return after_bad(node, problem, self._clock.now(), certain=certain)
 
     async def _report(self, url: str, session: aiohttp.ClientSession) -> Report:
         """Tells the kind from the answers: only agents have a mode, only Petals has a model and none."""

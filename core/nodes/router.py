@@ -9,6 +9,7 @@ from typing import Self
 
 from core.errors import NodesFailed, NoNodes
 from core.nodes.attempt import Attempt, Timeouts
+from core.nodes.flights import Flight
 from core.nodes.node import Node, NodeKind
 from core.nodes.registry import NodeRegistry
 from core.nodes.selection import RoundRobin
@@ -34,17 +35,17 @@ class NodeRouter:
 
     async def complete(self, work: Work) -> NodeAnswer:
         """The whole answer. Raises NoNodes, NodesFailed, NodeRefused."""
-        attempt = await self.serve(work, Attempt.whole)
-        self.succeeded(attempt.node)
+        attempt, flight = await self.serve(work, Attempt.whole)
+        self.succeeded(attempt, flight)
         return attempt.result()
 
     def stream(self, work: Work) -> NodeStream:
         """The answer in pieces; nothing is sent before the first one is asked for."""
         return NodeStream(self, work)
 
-    async def serve(self, work: Work, way: Callable[[Attempt], Awaitable[None]]) -> Attempt:
+    async def serve(self, work: Work, way: Callable[[Attempt], Awaitable[None]]) -> tuple[Attempt, Flight]:
         """
-        The first attempt that succeeds.
+        The first attempt that succeeds, and its flight, which has not ended.
 
         | what happens             | mark on the node | then                                                     |
         |--------------------------|------------------|----------------------------------------------------------|
@@ -65,24 +66,30 @@ class NodeRouter:
             if node is None or time() >= until:
                 break
             tried.add(node.url)
-            attempt = Attempt(node, work, self._transport, self._timeouts, until)
+            attempt, flight = Attempt(node, work, self._transport, self._timeouts, until), self._registry.begin(node)
             try:
                 await way(attempt)
             except NodeFailure as failure:
-                self.failed(node, failure)
+                self.failed(node, flight, failure)
                 if not failure.may_repeat:
                     hopeless.add(node.url)
+            except BaseException:
+                flight.left()
+                raise
             else:
-                return attempt
+                return attempt, flight
         raise NodesFailed if tried else NoNodes
 
-    def succeeded(self, node: Node) -> None:
+    def succeeded(self, attempt: Attempt, flight: Flight) -> None:
         """Marks a node that has answered to the end."""
-        self._registry.succeeded(node)
+        answer = attempt.result()
+        flight.answered(answer.pieces if answer.tokens is None else answer.tokens)
+        self._registry.succeeded(attempt.node)
 
-    def failed(self, node: Node, failure: NodeFailure) -> None:
+    def failed(self, node: Node, flight: Flight, failure: NodeFailure) -> None:
         """Marks a node, and says why."""
         log.warning("node %s failed: %s (%s)", node.url, failure, type(failure).__name__)
+        flight.failed()
         self._registry.failed(node)
 
     def _next(self, model_id: str, tried: set[str], hopeless: set[str]) -> Node | None:
@@ -108,6 +115,7 @@ class NodeStream:
         self._router = router
         self._work = work
         self._attempt: Attempt | None = None
+        self._flight: Flight | None = None
         self._over = False
 
     @property
@@ -128,33 +136,38 @@ class NodeStream:
     async def __anext__(self) -> list[str]:
         if self._over:
             raise StopAsyncIteration
-        if self._attempt is None:
-            self._attempt = await self._router.serve(self._work, Attempt.open)
+        if self._attempt is None or self._flight is None:
+            self._attempt, self._flight = await self._router.serve(self._work, Attempt.open)
             pieces = self._attempt.first
         else:
-            pieces = await self._go_on(self._attempt)
+            pieces = await self._go_on(self._attempt, self._flight)
         if not pieces:
-            self._end(self._attempt)
+            self._end(self._attempt, self._flight)
             raise StopAsyncIteration
+        self._flight.moved(len(pieces))
         return pieces
 
     async def aclose(self) -> None:
         """Ends the node's work at once, if it still works; harmless at any time."""
         self._over = True
-        if self._attempt is not None:
+        if self._attempt is not None and self._flight is not None:
             self._attempt.close()
+            self._flight.left()
 
-    def _end(self, attempt: Attempt) -> None:
+    def _end(self, attempt: Attempt, flight: Flight) -> None:
         if not self._over:
             self._over = True
-            self._router.succeeded(attempt.node)
+            self._router.succeeded(attempt, flight)
 
-    async def _go_on(self, attempt: Attempt) -> list[str]:
+    async def _go_on(self, attempt: Attempt, flight: Flight) -> list[str]:
         try:
             return await attempt.pieces()
         except NodeFailure as failure:
             if self._over:  # it was closed meanwhile
                 return []
             self._over = True
-            self._router.failed(attempt.node, failure)
+            self._router.failed(attempt.node, flight, failure)
             raise NodesFailed("The answer was cut off by its node.") from failure
+        except BaseException:
+            flight.left()
+            raise

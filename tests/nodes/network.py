@@ -14,6 +14,7 @@ from core.nodes.ejection import Ejection
 from core.nodes.node import Node, NodeKind
 from core.nodes.registry import NodeRegistry
 from core.nodes.router import NodeRouter
+from core.nodes.snapshot import Snapshot
 from core.nodes.transport.pool import ConnectionPool
 from core.nodes.work import Work
 from core.store import Store
@@ -62,7 +63,7 @@ class Network:
 
     async def share(self, *nodes: Node) -> None:
         """Makes the registry know these nodes."""
-        await snapshot.write(self.store, list(nodes))
+        await snapshot.write(self.store, Snapshot(list(nodes)), fence=0)
         await self.registry.refresh()
 
     async def close(self) -> None:

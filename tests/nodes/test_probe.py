@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import conf
 from core import redis_keys
+from core.bus import open_bus
 from core.catalog import Catalog
 from core.clock import SystemClock
 from core.errors import StoreUnavailable
+from core.lease import Lease
 from core.nodes import snapshot
 from core.nodes.ejection import Ejection
+from core.nodes.fleet import Fleet
+from core.nodes.fleet_traffic import FleetTraffic
 from core.nodes.node import Node, NodeKind
 from core.nodes.probe import NodeProber
 from core.nodes.registry import NodeRegistry
+from core.nodes.snapshot import Snapshot
 from core.nodes.sources import StaticNodes
 from core.store import Store, open_store
+from core.worker_id import new_worker_id
 from tests.fakes.clock import FakeClock
 from tests.fakes.node_server import ADDRESS, Fault, NodeServer
 from tests.fakes.redis_server import RedisServer
@@ -28,25 +37,45 @@ from tests.nodes.raw_server import CLOSE, raw_server
 CATALOG = Catalog.from_file(Path(conf.__file__).parent / "models.toml")
 
 
-def prober(store: Store, *urls: str, secret: str | None = None, timeout_s: float = 5) -> NodeProber:
-    return NodeProber([StaticNodes(urls)], CATALOG, store, SystemClock(), secret=secret, timeout_s=timeout_s)
+@asynccontextmanager
+async def leader(store: Store, redis_url: str) -> AsyncIterator[Fleet]:
+    """A process that leads."""
+    clock = SystemClock()
+    async with open_bus(redis_url) as bus:
+        lease = Lease(store, new_worker_id(), clock)
+        assert await lease.take()
+        fleet = Fleet(store, bus, lease, clock, FleetTraffic(clock, Ejection()))
+        yield fleet
+        await lease.release()
+
+
+@pytest_asyncio.fixture
+async def fleet(store: Store, redis_url: str) -> AsyncIterator[Fleet]:
+    async with leader(store, redis_url) as opened:
+        yield opened
+
+
+def prober(fleet: Fleet, *urls: str, secret: str | None = None, timeout_s: float = 5) -> NodeProber:
+    return NodeProber([StaticNodes(urls)], CATALOG, fleet, SystemClock(), secret=secret, timeout_s=timeout_s)
 
 
 async def shared(store: Store) -> list[Node]:
     """The list as every process reads it."""
-    raw = await snapshot.read(store)
-    assert raw is not None
-    nodes = snapshot.decode(raw)
-    assert nodes is not None
-    return nodes
+    read = await snapshot.read(store)
+    assert read is not None
+    return read.nodes
 
 
-async def probed(store: Store, node: NodeServer, rounds: int = 1) -> Node:
-    """A node after some rounds."""
-    prober_ = prober(store, node.url)
-    for _ in range(rounds):
-        await prober_.probe_all()
-    (found,) = await shared(store)
+async def write(store: Store, *nodes: Node) -> None:
+    """Shares these nodes, as any leader."""
+    await snapshot.write(store, Snapshot(list(nodes)), fence=99)
+
+
+async def probed(fleet: Fleet, node: NodeServer) -> Node:
+    """A node after one round."""
+    await prober(fleet, node.url).probe_all()
+    found = fleet.node(node.url)
+    assert found is not None
     return found
 
 
@@ -62,47 +91,51 @@ class TestRecognition:
         ],
     )
     async def test_a_kind_is_told_from_its_answers(
-        self, store: Store, script: dict[str, str], kind: NodeKind, streams: bool
+        self, store: Store, fleet: Fleet, script: dict[str, str], kind: NodeKind, streams: bool
     ) -> None:
         async with NodeServer(**script) as server:  # type: ignore[arg-type] # a script's values differ in type
-            node = await probed(store, server)
+            node = await probed(fleet, server)
 
         assert (node.online, node.kind, node.streams) == (True, kind, streams)
         assert node.models == {MODEL: MODEL}
         assert node.address == (ADDRESS.lower() if kind is NodeKind.AGENT else "")
         assert node.latency_ms > 0
 
-    async def test_a_model_is_known_by_any_letter_case_and_keeps_the_nodes_spelling(self, store: Store) -> None:
+    async def test_a_model_is_known_by_any_letter_case_and_keeps_the_nodes_spelling(
+        self, store: Store, fleet: Fleet
+    ) -> None:
         async with NodeServer(kind="agent", model="BigScience/BLOOM-560m") as server:
-            node = await probed(store, server)
+            node = await probed(fleet, server)
 
         assert node.models == {MODEL: "BigScience/BLOOM-560m"}
 
     async def test_a_ready_node_without_a_model_serves_all_as_it_did_with_the_former_service(
-        self, store: Store
+        self, store: Store, fleet: Fleet
     ) -> None:
         async with NodeServer(kind="petals", health={"status": "ok"}) as server:
-            node = await probed(store, server)
+            node = await probed(fleet, server)
 
         assert (node.online, node.kind) == (True, NodeKind.PETALS)
         assert set(node.models) == {model.id for model in CATALOG}
 
     @pytest.mark.parametrize("health", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"404"])
-    async def test_a_server_with_no_health_page_is_asked_for_its_models(self, store: Store, health: bytes) -> None:
+    async def test_a_server_with_no_health_page_is_asked_for_its_models(
+        self, store: Store, fleet: Fleet, health: bytes
+    ) -> None:
         missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
         listed = b'{"data": [{"id": "x"}, {"id": "%s"}]}' % MODEL.encode()
         models = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(listed), listed)
         async with raw_server([missing if health == b"404" else health, CLOSE], [models, CLOSE]) as server:
-            await prober(store, server.url).probe_all()
+            await prober(fleet, server.url).probe_all()
         (node,) = await shared(store)
 
         assert (node.online, node.kind, node.models) == (True, NodeKind.OPENAI, {MODEL: MODEL})
 
-    async def test_nodes_that_want_a_secret_get_it(self, store: Store) -> None:
+    async def test_nodes_that_want_a_secret_get_it(self, store: Store, fleet: Fleet) -> None:
         async with NodeServer(kind="openai", secret="s3cret") as server:
-            await prober(store, server.url).probe_all()
+            await prober(fleet, server.url).probe_all()
             assert not (await shared(store))[0].online
-            await prober(store, server.url, secret="s3cret").probe_all()
+            await prober(fleet, server.url, secret="s3cret").probe_all()
 
         assert (await shared(store))[0].online
 
@@ -129,24 +162,24 @@ class TestProblems:
         ],
     )
     async def test_a_node_that_can_not_serve_is_offline_and_says_why(
-        self, store: Store, script: dict[str, object], problem: str
+        self, store: Store, fleet: Fleet, script: dict[str, object], problem: str
     ) -> None:
         async with NodeServer(**script) as server:  # type: ignore[arg-type] # a script's values differ in type
-            node = await probed(store, server)
+            node = await probed(fleet, server)
 
         assert (node.online, node.problem) == (False, problem)
 
     @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 307 T\r\nLocation: http://127.0.0.1:1/\r\n\r\n"])
-    async def test_what_is_no_node_is_offline(self, store: Store, answer: bytes) -> None:
+    async def test_what_is_no_node_is_offline(self, store: Store, fleet: Fleet, answer: bytes) -> None:
         async with raw_server([answer, CLOSE]) as server:
-            await prober(store, server.url).probe_all()
+            await prober(fleet, server.url).probe_all()
 
         assert not (await shared(store))[0].online
 
-    async def test_a_slow_node_holds_nobody_up(self, store: Store) -> None:
+    async def test_a_slow_node_holds_nobody_up(self, store: Store, fleet: Fleet) -> None:
         async with NodeServer() as good, NodeServer(fault=Fault.HEALTH_STALL) as slow:
             async with asyncio.timeout(1):
-                await prober(store, slow.url, good.url, timeout_s=0.2).probe_all()
+                await prober(fleet, slow.url, good.url, timeout_s=0.2).probe_all()
             nodes = await shared(store)
 
         assert [(node.online, node.problem) for node in nodes] == [(False, "it did not answer in time"), (True, "")]
@@ -154,9 +187,9 @@ class TestProblems:
 
 @pytest.mark.asyncio
 class TestHistory:
-    async def test_a_good_node_survives_two_missed_probes_and_not_three(self, store: Store) -> None:
+    async def test_a_good_node_survives_two_missed_probes_and_not_three(self, store: Store, fleet: Fleet) -> None:
         async with NodeServer() as server:
-            probes = prober(store, server.url)
+            probes = prober(fleet, server.url)
             await probes.probe_all()
             server.fault = Fault.ERROR
             states = []
@@ -166,36 +199,44 @@ class TestHistory:
 
         assert states == [True, True, False]
 
-    async def test_it_outlives_the_process_that_probes(self, store: Store) -> None:
+    async def test_it_outlives_the_process_that_probes(self, store: Store, redis_url: str, fleet: Fleet) -> None:
         async with NodeServer() as server:
-            await prober(store, server.url).probe_all()
+            await prober(fleet, server.url).probe_all()
             server.fault = Fault.ERROR
             for _ in range(3):
-                await prober(store, server.url).probe_all()
+                await prober(fleet, server.url).probe_all()
             server.fault = None
             states = []
+            await fleet.lease.release()
             for _ in range(2):
-                await prober(store, server.url).probe_all()
+                async with leader(store, redis_url) as next_fleet:
+                    await prober(next_fleet, server.url).probe_all()
                 states.append((await shared(store))[0].online)
 
         assert states == [False, True]
 
-    async def test_nodes_that_nobody_lists_any_more_are_dropped(self, store: Store) -> None:
+    async def test_nodes_that_nobody_lists_any_more_are_dropped(self, store: Store, fleet: Fleet) -> None:
         async with NodeServer() as one, NodeServer() as two:
-            await prober(store, one.url, two.url).probe_all()
-            await prober(store, two.url).probe_all()
+            await prober(fleet, one.url, two.url).probe_all()
+            await prober(fleet, two.url).probe_all()
 
             assert [node.url for node in await shared(store)] == [two.url]
 
-    async def test_a_list_of_another_version_is_written_anew(self, store: Store) -> None:
+    async def test_a_list_of_another_version_is_written_anew(self, store: Store, fleet: Fleet) -> None:
         await store.set(redis_keys.NODES, '{"version": 9}', 60)
         async with NodeServer() as server:
-            assert (await probed(store, server)).online
+            assert (await probed(fleet, server)).online
 
-    async def test_without_redis_the_round_is_told_as_failed(self, tmp_path: Path) -> None:
-        async with open_store(f"unix://{tmp_path}/none.sock") as store, NodeServer() as server:
-            with pytest.raises(StoreUnavailable):
-                await prober(store, server.url).probe_all()
+    async def test_without_redis_the_round_is_told_as_failed(self, redis_server: RedisServer, fleet: Fleet) -> None:
+        async with NodeServer() as server:
+            probes = prober(fleet, server.url)
+            await probes.probe_all()
+            redis_server.stop()
+            try:
+                with pytest.raises(StoreUnavailable):
+                    await probes.probe_all()
+            finally:
+                redis_server.start()
 
 
 @pytest.mark.asyncio
@@ -204,7 +245,7 @@ class TestRegistry:
         registry = NodeRegistry(store, FakeClock(), Ejection())
         on = Node("http://a", address="0xaa", models={"m": "M", "n": "N"}, online=True)
         off = Node("http://b", address="0xbb", models={"m": "M"})
-        await snapshot.write(store, [off, on])
+        await write(store, off, on)
         await registry.refresh()
 
         assert registry.nodes() == [off, on]
@@ -217,7 +258,7 @@ class TestRegistry:
     async def test_an_owners_online_node_comes_first(self, store: Store) -> None:
         registry = NodeRegistry(store, FakeClock(), Ejection())
         gone, here = Node("http://a", address="0xaa"), Node("http://b", address="0xaa", online=True)
-        await snapshot.write(store, [gone, here])
+        await write(store, gone, here)
         await registry.refresh()
 
         assert registry.node_at("0xaa") == here
@@ -225,7 +266,7 @@ class TestRegistry:
     async def test_ejected_nodes_come_back_after_their_time(self, store: Store, clock: FakeClock) -> None:
         registry = NodeRegistry(store, clock, Ejection(after=1, base_s=30))
         a, b = (Node(f"http://{name}", models={"m": "M"}, online=True) for name in "ab")
-        await snapshot.write(store, [a, b])
+        await write(store, a, b)
         await registry.refresh()
         registry.failed(a)
         assert registry.available("m") == [b]
@@ -240,7 +281,7 @@ class TestRegistry:
     async def test_it_keeps_the_last_list_when_redis_goes_away(self, redis_server: RedisServer, redis_url: str) -> None:
         async with open_store(redis_url) as store, open_store("unix:///nowhere/redis.sock") as away:
             registry = NodeRegistry(store, FakeClock(), Ejection())
-            await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
+            await write(store, Node("http://a", models={"m": "M"}, online=True))
             await registry.refresh()
             redis_server.flush()
             await registry.refresh()
@@ -252,21 +293,23 @@ class TestRegistry:
 
     async def test_a_list_that_can_not_be_read_changes_nothing(self, store: Store) -> None:
         registry = NodeRegistry(store, FakeClock(), Ejection())
-        await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
+        await write(store, Node("http://a", models={"m": "M"}, online=True))
         await registry.refresh()
         await store.set(redis_keys.NODES, "[{}]", 60)
+        await store.set(redis_keys.NODES_VERSION, "another", 60)
         await registry.refresh()
 
         assert registry.count("m") == 1
 
-    async def test_it_follows_the_list_by_itself_until_stopped(self, store: Store) -> None:
+    async def test_it_follows_the_list_by_itself_until_stopped(self, store: Store, redis_url: str) -> None:
         registry = NodeRegistry(store, FakeClock(), Ejection(), poll_s=0.01)
-        await registry.start()
-        await snapshot.write(store, [Node("http://a", models={"m": "M"}, online=True)])
-        async with asyncio.timeout(2):
-            while not registry.count("m"):
-                await asyncio.sleep(0.005)
-        await registry.stop()
+        async with open_bus(redis_url) as bus:
+            await registry.start(bus)
+            await write(store, Node("http://a", models={"m": "M"}, online=True))
+            async with asyncio.timeout(5):
+                while not registry.count("m"):
+                    await asyncio.sleep(0.005)
+            await registry.stop()
 
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -275,7 +318,7 @@ class TestRegistry:
         registry.when_lost(lambda node: lost.append(node.url))
         a, b, c = (Node(f"http://{name}", online=True) for name in "abc")
         for nodes in ([a, b, c], [a, Node("http://b")], [a]):
-            await snapshot.write(store, nodes)
+            await write(store, *nodes)
             await registry.refresh()
 
         assert lost == [b.url, c.url]

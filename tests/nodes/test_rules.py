@@ -86,6 +86,7 @@ class TestHealth:
             online=True,
             successes=1,
             last_check=7.0,
+            last_seen=7.0,
             latency_ms=2.5,
         )
 
