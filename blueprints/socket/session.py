@@ -8,9 +8,10 @@ from typing import Any
 
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import QueueEmpty, SocketIsClosedError
-from engineio.packet import MESSAGE, Packet
+from engineio.packet import CLOSE, MESSAGE, PONG, UPGRADE, Packet
 from sanic.server.websockets.impl import OPEN, WebsocketImplProtocol
 
+from blueprints.socket.frame_reader import FrameReader
 from blueprints.socket.frames import frames
 from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
 
@@ -25,10 +26,14 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
     queue, so that both ways keep one order.
     """
 
+    write_timeout_s: float = WRITE_TIMEOUT_S
+    last_ping: float | None  # the library's
+
     def begin(self) -> None:
         """To be called before anything else happens to it."""
         self._allowance = Allowance(PACKETS_PER_S, PACKETS_AT_ONCE, _now())
         self._websocket: Any = None  # of Sanic, or a relayed one
+        self._ping: asyncio.Task[None] | None = None
         self._taken = False  # packets were taken from the queue, and maybe not sent yet
 
     # -- to the client
@@ -37,7 +42,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
         """
         Sends Socket.IO packets, and waits while the client is slow.
 
-        Raises ConnectionError when it is gone; one that takes nothing for WRITE_TIMEOUT_S is cut off.
+        Raises ConnectionError when it is gone; one that takes nothing for `write_timeout_s` is cut off.
         """
         if (connection := self._straight()) is not None:
             transport: asyncio.Transport = connection.transport
@@ -71,10 +76,10 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
 
     async def _in_time(self, sending: Any) -> None:
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
+            async with asyncio.timeout(self.write_timeout_s):
                 await sending
         except TimeoutError:
-            await self.cut()
+            await self._end()
             raise ConnectionAbortedError from None
 
     async def poll(self) -> list[Packet]:
@@ -94,18 +99,12 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
             self.queue.put_nowait(packets.pop())
         return [] if packets == [None] else packets
 
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: FBT001, FBT002 - the library's
-        """As the library's; whoever waits for packets, a poll or the WebSocket's writer, is told the end."""
-        if not self.closing:
-            await super().close(wait=False, abort=abort, reason=reason)
-            self.queue.put_nowait(None)
-
     # -- from the client
 
     async def receive(self, pkt: Packet) -> None:
-        """Takes a packet; ends the session for a binary one, or one too many."""
-        if pkt.binary or not self._allowance.take(_now()):
-            await self.cut()
+        """Takes a packet; ends the session for one that makes no sense, or one too many."""
+        if not _is_sound(pkt) or not self._allowance.take(_now()):
+            await self._cut()
             raise SocketIsClosedError
         await super().receive(pkt)
 
@@ -114,26 +113,52 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
         try:
             await super().handle_post_request(environ)
         except Exception:  # noqa: BLE001 - the library lets out whatever a client's nonsense leads to
-            await self.cut()
+            await self._cut()
             raise SocketIsClosedError from None
 
     async def _websocket_handler(self, ws: Any) -> None:
-        self._websocket = ws._sock  # noqa: SLF001 - what the library's wrapper writes to
+        self._websocket = ws._sock  # noqa: SLF001 - the library's wrapper keeps it there
+        direct = isinstance(self._websocket, WebsocketImplProtocol)
         try:
-            await super()._websocket_handler(ws)
+            await super()._websocket_handler(FrameReader(self._websocket) if direct else ws)
         finally:  # also when a frame was no packet
-            await self.cut()
+            await self._end()
 
-    async def cut(self) -> None:
-        """Ends the session and its WebSocket at once; a second time changes nothing."""
-        if not self.closed:
-            await self.close(wait=False, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
+    # -- its end
+
+    def schedule_ping(self) -> None:
+        """As the library's, but no ping outlives its session."""
+        if self.last_ping:
+            self.last_ping = None
+            self._ping = self.server.start_background_task(self._send_ping)
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: FBT001, FBT002 - the library's
+        """As the library's; whoever waits for packets, a poll or the WebSocket's writer, is told the end."""
+        if not self.closing:
+            await super().close(wait=False, abort=abort, reason=reason)
             self.queue.put_nowait(None)
+        if self._ping is not None and self._ping is not asyncio.current_task():
+            self._ping.cancel()
+
+    async def _end(self) -> None:
+        await self._cut()
+        self.server.sockets.pop(self.sid, None)
+
+    async def _cut(self) -> None:
+        """Ends the session and its WebSocket at once; the library forgets it after the answer to its request."""
+        await self.close(abort=True, reason=self.server.reason.TRANSPORT_ERROR)
         if isinstance(self._websocket, WebsocketImplProtocol):
             if (connection := self._websocket.io_proto) is not None and connection.transport is not None:
                 connection.transport.abort()
         elif self._websocket is not None:
             await self._websocket.close()
+
+
+def _is_sound(packet: Packet) -> bool:
+    """Whether it is one that clients send, as text."""
+    if packet.packet_type == MESSAGE:
+        return isinstance(packet.data, str) and bool(packet.data)
+    return packet.packet_type in (PONG, UPGRADE, CLOSE)
 
 
 async def _wait_until_writable(connection: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from socket import create_server
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,16 +76,18 @@ async def door(store: Store, redis_url: str, clock: FakeClock) -> AsyncIterator[
         )
         Sanic.test_mode = True
         app = Sanic(f"door-{services.worker_id}", configure_logging=False)
+        app.config.AUTO_EXTEND = False
         app.ctx.connections, app.ctx.services = set(), services
         socket.attach(app)
         register_errors(app)
         async with socket.serving(app, services):
+            listener = create_server(("127.0.0.1", 0))
             server: Any = await app.create_server(
-                "127.0.0.1", 0, return_asyncio_server=True, protocol=SessionConnection, access_log=False
+                sock=listener, return_asyncio_server=True, protocol=SessionConnection, access_log=False
             )
             await server.startup()
             await server.start_serving()
-            port = server.server.sockets[0].getsockname()[1]
+            port = listener.getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             yield Door(url, port, app.ctx.socket_server, answers, tokens, drain, clock)
             server.close()
