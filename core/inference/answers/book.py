@@ -71,6 +71,7 @@ class AnswerBook:
         return self._used <= self._most
 
     def _forget(self, run: Run) -> None:
+        run.retire()
         key, transcript = self._runs.pop(run)
         if key is not None:
             del self._named[key]

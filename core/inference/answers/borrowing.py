@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from core.bus import Bus
 from core.errors import AnswerLost, GatewayError
 from core.inference.answers.answer import Listener
-from core.inference.answers.link import Link
+from core.inference.answers.link import Link, OpenLink
 from core.inference.answers.messages import Cancel, Ended, Failed, Leave, Message, Pieces, Place, error_of
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,10 @@ class Borrowing:
         self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, bus: Bus, owner: str) -> None:
+    def begin(self, open_link: OpenLink, owner: str) -> None:
         """The owner is found."""
         self.owner = owner
-        self._link = Link(bus, owner, self._place, lambda: self.fail(AnswerLost()))
+        self._link = open_link(owner, self._place, lambda: self.fail(AnswerLost()))
         self._task = asyncio.create_task(self._deliver())
 
     def hear(self, message: Message) -> None:

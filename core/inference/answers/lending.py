@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from core.bus import Bus
 from core.errors import GatewayError
 from core.inference.answers.answer import Answer, AnswerEnd
-from core.inference.answers.link import SILENCE_S, Link
+from core.inference.answers.link import OpenLink
 from core.inference.answers.messages import (
     Beat,
     Cancel,
@@ -28,13 +27,13 @@ class Lending:
     for order, loss and back-pressure.
     """
 
-    def __init__(self, bus: Bus, worker_id: str, asked: Resume, closed: Callable[[Lending], None]) -> None:
+    def __init__(self, open_link: OpenLink, worker_id: str, asked: Resume, closed: Callable[[Lending], None]) -> None:
         self.asked = asked
         self.answer: Answer | None = None  # this listener's hold on it
         self._worker_id = worker_id
         self._closed = closed
         self._loop = asyncio.get_running_loop()
-        self._link = Link(bus, asked.sender, lambda: Beat(asked.link, worker_id), self.close)
+        self._link = open_link(asked.sender, lambda: Beat(asked.link, worker_id), self.close)
         self._sent, self._sent_at = 0, 0.0  # the number of the last thing sent, and when
         self._taken: asyncio.Future[None] = self._loop.create_future()
         self._is_closed = False
@@ -82,7 +81,7 @@ class Lending:
             return
         if place.taken >= self._sent:
             self._taken.set_result(None)
-        elif place.arrived < self._sent and self._loop.time() - self._sent_at > SILENCE_S:
+        elif place.arrived < self._sent and self._loop.time() - self._sent_at > self._link.patience_s:
             self.close()  # what was sent was lost on its way
 
     def close(self) -> None:

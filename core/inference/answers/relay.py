@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -16,7 +17,7 @@ from core.inference.answers.answer import Answer, Listener
 from core.inference.answers.book import AnswerBook
 from core.inference.answers.borrowing import Borrowing
 from core.inference.answers.lending import Lending
-from core.inference.answers.link import PURPOSE
+from core.inference.answers.link import BEAT_S, PURPOSE, Link, OpenLink
 from core.inference.answers.messages import Failed, Found, Message, Resume, Stop, decode, encode, error_of, failed
 
 FIND_S = 1.0  # how long the others have to say that an answer is theirs
@@ -27,10 +28,11 @@ log = logging.getLogger(__name__)
 class AnswerRelay:
     """Asks the other workers for answers, and gives them those of this one. Workers trust each other's subjects."""
 
-    def __init__(self, bus: Bus, worker_id: str, book: AnswerBook) -> None:
+    def __init__(self, bus: Bus, worker_id: str, book: AnswerBook, beat_s: float = BEAT_S) -> None:
         self._bus = bus
         self._worker_id = worker_id
         self._book = book
+        self._open_link: OpenLink = partial(Link, bus, beat_s)
         self._asked: dict[bytes, asyncio.Future[Message]] = {}  # by link: who waits for the owner's word
         self._borrowed: dict[bytes, Borrowing] = {}
         self._lent: dict[bytes, Lending] = {}
@@ -123,14 +125,14 @@ class AnswerRelay:
     def _begin(self, message: Message, word: asyncio.Future[Message]) -> None:
         borrowing = self._borrowed.get(message.link)
         if borrowing is not None and isinstance(message, Found):
-            borrowing.begin(self._bus, message.sender)
+            borrowing.begin(self._open_link, message.sender)
         word.set_result(message)
 
     def _lend(self, asked: Resume) -> None:
         run = self._book.find(asked.subject, asked.name)
         if run is None:
             return
-        lending = Lending(self._bus, self._worker_id, asked, self._ended)
+        lending = Lending(self._open_link, self._worker_id, asked, self._ended)
         self._lent[asked.link] = lending
         try:
             lending.answer = run.attach(lending, asked.after_seq)

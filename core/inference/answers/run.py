@@ -89,9 +89,12 @@ class Run:
             self._reading.cancel()
         return True
 
+    def retire(self) -> None:
+        """Nobody can come back to it any more."""
+        self._stop_window()
+
     async def aclose(self) -> None:
         """Ends all of it, and waits until what left is counted."""
-        self._stop_window()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,8 +150,11 @@ class Run:
             self._window = None
 
     def _expire(self) -> None:
-        self.cancel()
-        self._expired(self)
+        if self.is_over:
+            self._expired(self)
+        else:
+            self._window_s = 0  # it goes as soon as it is stopped and counted
+            self.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
