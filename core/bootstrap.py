@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from conf.settings import Settings
 from core.access.admission import Admission, Limits
 from core.access.tiers import FreeForAll, TierResolver
 from core.auth.agent_signature import AgentSignatures
-from core.auth.keys import OperatorKey
+from core.auth.keys import OperatorKey, OracleKey
 from core.auth.nonces import Nonces
 from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
@@ -21,12 +22,16 @@ from core.billing.ledger import Ledger
 from core.billing.reaper import Reaper
 from core.bus import Bus, open_bus
 from core.catalog import Catalog
-from core.clock import SystemClock
+from core.clock import Clock, SystemClock
 from core.draining import Drain
 from core.errors import ShuttingDown
 from core.inference.answers import Answers, open_answers
 from core.inference.service import InferenceService
 from core.lease import Lease
+from core.metrics.agent_reports import AgentReports
+from core.metrics.counters import Counters
+from core.metrics.node_wallets import NodeWallets
+from core.metrics.reporter import MetricsReporter, OwnWallet
 from core.nodes.address_guard import AddressGuard
 from core.nodes.attempt import Timeouts
 from core.nodes.ejection import Ejection
@@ -44,12 +49,19 @@ from core.nodes.sources import StaticNodes
 from core.nodes.traffic_sender import TrafficSender
 from core.nodes.transport.pool import ConnectionPool
 from core.nodes.transport.transports import TransportByScheme
+from core.oracle.client import open_oracle
+from core.oracle.registration import Registration
+from core.oracle.reports import KeyedReports, SignedReports
 from core.readiness import Readiness
 from core.store import Store, open_store
+from core.wallet import Signer
 from core.worker_id import new_worker_id
 
 DEFAULT_MODELS = Path(__file__).parent.parent / "conf" / "models.toml"
+NODES = "nodes"  # METRICS_WALLETS: what was served is reported for the nodes' wallets
 LEASE_MARGIN_S = 60  # a request that is this long overdue has lost its worker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,8 @@ class Services:
     tokens: TokenService
     sign_in: SignIn
     operator_key: OperatorKey
+    oracle_key: OracleKey
+    reports: AgentReports
     agent_signatures: AgentSignatures
     tiers: TierResolver
     inference: InferenceService
@@ -85,6 +99,7 @@ class Services:
             self.ledger,
             self.nodes,
             self.readiness,
+            self.reports,
         ]
 
 
@@ -98,6 +113,7 @@ class BackgroundServices:
     fleet: Fleet
     prober: NodeProber
     reaper: Reaper
+    reporter: MetricsReporter | None  # None when the settings name no Oracle, or nothing to report with
 
 
 @asynccontextmanager
@@ -125,6 +141,9 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         await relay.start()
         await agents.start()
         stack.push_async_callback(agents.stop)
+        reports = AgentReports(store, bus, catalog, clock)
+        await reports.start()
+        stack.push_async_callback(reports.stop)
         tokens = TokenService(
             settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_expiration_s, clock, store
         )
@@ -137,7 +156,9 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             clock,
             is_served=lambda model: nodes.count(model) > 0,
         )
-        ledger, router = Ledger(store), NodeRouter(nodes, TransportByScheme(pool, {SCHEME: relay}), _timeouts(settings))
+        ledger = Ledger(store, per_node_wallet=settings.metrics_wallets == NODES)
+        stack.push_async_callback(ledger.aclose)
+        router = NodeRouter(nodes, TransportByScheme(pool, {SCHEME: relay}), _timeouts(settings))
         inference = InferenceService(admission, router, ledger, clock, patience_s=settings.stream_heartbeat_s)
         answers = await stack.enter_async_context(open_answers(inference, bus, worker_id, settings.resume_window_s))
         drain.add_interrupt(partial(answers.interrupt, ShuttingDown()))
@@ -149,6 +170,8 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             tokens=tokens,
             sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins),
             operator_key=OperatorKey(settings.openai_compat_api_key),
+            oracle_key=OracleKey(settings.oracle_api_key),
+            reports=reports,
             agent_signatures=AgentSignatures(used, clock),
             tiers=tiers,
             inference=inference,
@@ -173,9 +196,39 @@ async def open_background_services(settings: Settings) -> AsyncIterator[Backgrou
         prober = NodeProber(
             [_static_nodes(settings)], read_catalog(settings), fleet, clock, secret=settings.node_api_secret
         )
-        yield BackgroundServices(
-            store=store, bus=bus, lease=lease, fleet=fleet, prober=prober, reaper=Reaper(store)
-        )
+        async with _open_reporter(settings, store, lease, clock) as reporter:
+            yield BackgroundServices(
+                store=store,
+                bus=bus,
+                lease=lease,
+                fleet=fleet,
+                prober=prober,
+                reaper=Reaper(store),
+                reporter=reporter,
+            )
+
+
+@asynccontextmanager
+async def _open_reporter(
+    settings: Settings, store: Store, lease: Lease, clock: Clock
+) -> AsyncIterator[MetricsReporter | None]:
+    if settings.oracle_api_url is None:
+        yield None
+        return
+    async with open_oracle(settings.oracle_api_url) as oracle:
+        counters = Counters(store, lease)
+        if settings.metrics_wallets == NODES and settings.oracle_api_key:
+            keyed = KeyedReports(oracle, settings.oracle_api_key, clock)
+            yield MetricsReporter(counters, NodeWallets(counters, oracle, clock), keyed, clock)
+        elif settings.metrics_wallets != NODES and settings.private_key:
+            signer = Signer(settings.private_key)
+            signed = SignedReports(oracle, signer, clock)
+            registration = Registration(oracle, signer, settings.gateway_url, clock)
+            yield MetricsReporter(counters, OwnWallet(signer.address), signed, clock, registration)
+        else:
+            missing = "ORACLE_API_KEY" if settings.metrics_wallets == NODES else "PRIVATE_KEY"
+            log.warning("%s is not set: nothing is reported to the Oracle", missing)
+            yield None
 
 
 def read_catalog(settings: Settings) -> Catalog:

@@ -19,7 +19,8 @@ from conf.settings import EXIT_CODE, InvalidSettings, Settings
 from core.bootstrap import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
-from workers import heartbeat, leading, probing, reaping
+from core.metrics.reporter import MetricsReporter
+from workers import heartbeat, leading, probing, reaping, reporting
 from workers.periodic import Periodic
 from workers.signals import on_first_stop
 
@@ -72,7 +73,15 @@ def leaders_jobs(settings: Settings, services: BackgroundServices) -> list[Perio
         Periodic("probing the nodes", partial(probing.probe, prober), settings.node_probe_interval_s),
         Periodic("probing new nodes", partial(probing.probe_new, prober), probing.NEW_EVERY_S),
         Periodic("sharing the nodes' health", partial(probing.share, fleet), probing.SHARE_EVERY_S),
+        *reporting_jobs(settings, services.reporter),
     ]
+
+
+def reporting_jobs(settings: Settings, reporter: MetricsReporter | None) -> list[Periodic]:
+    """None without an Oracle to report to."""
+    if reporter is None:
+        return []
+    return [Periodic("reporting to the Oracle", partial(reporting.report, reporter), settings.metrics_interval_s)]
 
 
 def _checked_settings() -> Settings:
