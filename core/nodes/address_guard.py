@@ -50,12 +50,8 @@ class AddressGuard:
         """Raises RefusedAddress for a URL of others that can be told to be wrong without asking the DNS."""
         if url.has_user:
             raise RefusedAddress("its URL has credentials")
-        self._check_port(url.port)
-        if self._allow_private:
-            return
-        if _is_ip(url.host):
-            self._check_addresses([url.host])
-        elif "." not in url.host or f".{url.host}".endswith(LOCAL_NAMES):
+        self._check([url.host] if _is_ip(url.host) else [], url.port)
+        if not (self._allow_private or _is_ip(url.host)) and _is_local(url.host):
             raise RefusedAddress("its name is a local one")
 
     async def addresses(self, host: str, port: int, *, trusted: bool) -> list[str]:
@@ -66,22 +62,19 @@ class AddressGuard:
         """
         found = [host] if _is_ip(host) else await self._resolve(host, port)
         if not trusted:
-            self._check_port(port)
-            self._check_addresses(found)
+            self._check(found, port)
         if not found:
             raise RefusedAddress("its name has no address")
         return found
 
-    def permits(self, address: str) -> bool:
-        """Whether others than the operator's nodes may be at this IP address."""
-        return self._allow_private or is_public(address)
+    def permits(self, address: str, port: int) -> bool:
+        """Whether a node that is not trusted may be at this IP address and port."""
+        return _is_a_nodes_port(port) and (self._allow_private or is_public(address))
 
-    def _check_port(self, port: int) -> None:
-        if port in SERVICE_PORTS or not (port in WEB_PORTS or port >= 1024):
+    def _check(self, found: list[str], port: int) -> None:
+        if not _is_a_nodes_port(port):
             raise RefusedAddress("its port is not one of a node")
-
-    def _check_addresses(self, found: list[str]) -> None:
-        if not all(map(self.permits, found)):
+        if not all(self.permits(address, port) for address in found):
             raise RefusedAddress("its address is not public")
 
 
@@ -89,6 +82,14 @@ async def system_resolve(host: str, port: int) -> list[str]:
     """The addresses of a name as the machine knows them. Raises OSError."""
     infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def _is_a_nodes_port(port: int) -> bool:
+    return port in WEB_PORTS or (port >= 1024 and port not in SERVICE_PORTS)
+
+
+def _is_local(name: str) -> bool:
+    return "." not in name or name.endswith(LOCAL_NAMES)
 
 
 def _is_ip(host: str) -> bool:

@@ -12,9 +12,11 @@ import msgspec
 
 from core.catalog import Catalog
 from core.clock import Clock
+from core.nodes.address_guard import AddressGuard
 from core.nodes.fleet import Fleet
 from core.nodes.health import Report, after_bad, after_good, after_silence
 from core.nodes.node import Node, NodeKind
+from core.nodes.probe_sessions import open_probe_sessions
 from core.nodes.sources import Listing, NodeSource, merged
 
 TIMEOUT_S = 5.0
@@ -65,8 +67,8 @@ class NodeProber:
     """
     Probes all nodes of all sources. One of these is at work in the whole fleet: the leader's.
 
-    `secret` is sent to every node as a bearer token; a node has `timeout_s` to answer. Raises NotLeading and
-    StoreUnavailable as the fleet does.
+    `guard` says where nodes may be; `secret` is sent to those that it trusts, as a bearer token; a node has
+    `timeout_s` to answer. Raises NotLeading and StoreUnavailable as the fleet does.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class NodeProber:
         fleet: Fleet,
         clock: Clock,
         *,
+        guard: AddressGuard | None = None,
         secret: str | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
@@ -83,7 +86,8 @@ class NodeProber:
         self._catalog = catalog
         self._fleet = fleet
         self._clock = clock
-        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._guard = guard or AddressGuard()
+        self._secret = secret
         self._timeout_s = timeout_s
         self._probing: set[str] = set()
 
@@ -107,11 +111,10 @@ class NodeProber:
         if not due:
             return
         places = asyncio.Semaphore(AT_ONCE)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            headers=self._headers,
-        ) as session:
-            await asyncio.gather(*(self._probe_one(listing, session, places) for listing in due))
+        async with open_probe_sessions(self._guard, self._secret) as sessions:
+            await asyncio.gather(
+                *(self._probe_one(listing, sessions.session_for(listing.url), places) for listing in due)
+            )
 
     async def _probe_one(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> None:
         self._probing.add(listing.url)

@@ -18,6 +18,7 @@ from core.clock import SystemClock
 from core.errors import StoreUnavailable
 from core.lease import Lease
 from core.nodes import snapshot
+from core.nodes.address_guard import AddressGuard
 from core.nodes.ejection import Ejection
 from core.nodes.fleet import Fleet
 from core.nodes.fleet_traffic import FleetTraffic
@@ -25,7 +26,8 @@ from core.nodes.node import Node, NodeKind
 from core.nodes.probe import NodeProber
 from core.nodes.registry import NodeRegistry
 from core.nodes.snapshot import Snapshot
-from core.nodes.sources import StaticNodes
+from core.nodes.sources import Listing, StaticNodes
+from core.nodes.traffic import Tally, TrafficReport
 from core.store import Store, open_store
 from core.worker_id import new_worker_id
 from tests.fakes.clock import FakeClock
@@ -56,7 +58,9 @@ async def fleet(store: Store, redis_url: str) -> AsyncIterator[Fleet]:
 
 
 def prober(fleet: Fleet, *urls: str, secret: str | None = None, timeout_s: float = 5) -> NodeProber:
-    return NodeProber([StaticNodes(urls)], CATALOG, fleet, SystemClock(), secret=secret, timeout_s=timeout_s)
+    static = StaticNodes(urls)
+    guard = AddressGuard(static.urls)
+    return NodeProber([static], CATALOG, fleet, SystemClock(), guard=guard, secret=secret, timeout_s=timeout_s)
 
 
 async def shared(store: Store) -> list[Node]:
@@ -183,6 +187,69 @@ class TestProblems:
             nodes = await shared(store)
 
         assert [(node.online, node.problem) for node in nodes] == [(False, "it did not answer in time"), (True, "")]
+
+
+@pytest.mark.asyncio
+class TestBusyNodes:
+    async def test_a_node_that_sends_us_text_may_leave_probes_unanswered(self, fleet: Fleet) -> None:
+        async with NodeServer(kind="agent") as server:
+            probes = prober(fleet, server.url, timeout_s=0.1)
+            await probes.probe_all()
+            server.fault = Fault.HEALTH_STALL
+            for _ in range(4):
+                fleet.traffic.hear(TrafficReport("w", [Tally(server.url, in_flight=1, moves=1)]))
+                await probes.probe_all()
+            busy = fleet.node(server.url)
+            fleet.traffic.hear(TrafficReport("w", [Tally(server.url, failures=1, row=1)]))
+            for _ in range(3):
+                await probes.probe_all()
+            silent = fleet.node(server.url)
+
+        assert busy is not None
+        assert silent is not None
+        assert (busy.online, busy.failures) == (True, 0)
+        assert not silent.online
+
+    async def test_one_that_says_itself_that_it_can_not_serve_is_believed(self, fleet: Fleet) -> None:
+        async with NodeServer(kind="agent") as server:
+            await prober(fleet, server.url).probe_all()
+            server.fault = Fault.STATUS_LOADING
+            fleet.traffic.hear(TrafficReport("w", [Tally(server.url, in_flight=1, moves=1)]))
+
+            assert not (await probed(fleet, server)).online
+
+
+@pytest.mark.asyncio
+class TestNewNodes:
+    async def test_one_that_has_just_come_need_not_wait_for_the_next_round(self, store: Store, fleet: Fleet) -> None:
+        urls: list[str] = []
+
+        class Growing:
+            async def listed(self) -> list[Listing]:
+                return [Listing(url) for url in urls]
+
+        async with NodeServer() as one, NodeServer() as two:
+            probes = NodeProber([Growing()], CATALOG, fleet, SystemClock())
+            urls.append(one.url)
+            await probes.probe_all()
+            urls.append(two.url)
+            for _ in range(2):
+                await probes.probe_new()
+            await fleet.share_changes()
+            assert [node.online for node in await shared(store)] == [True, True]
+            assert [len(one.requests), len(two.requests)] == [1, 1]
+            urls.remove(one.url)
+            await probes.probe_new()
+            await fleet.share_changes()
+
+            assert [node.url for node in await shared(store)] == [two.url]
+
+    async def test_one_that_takes_its_time_is_asked_once(self, fleet: Fleet) -> None:
+        async with NodeServer(fault=Fault.HEALTH_STALL) as server:
+            probes = prober(fleet, server.url, timeout_s=0.2)
+            await asyncio.gather(probes.probe_all(), probes.probe_new(), probes.probe_new())
+
+            assert len(server.requests) == 1
 
 
 @pytest.mark.asyncio
