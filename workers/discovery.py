@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from core.oracle.nodes import OracleNodes
 from core.oracle.push import PushChannel
 from workers.periodic import Periodic
 
-GATHER_S = 0.3  # changes come in groups
+GATHER_S = 0.2  # changes come in groups
 GAP_S = 2.0  # between two searches that changes caused, however many there are
 
 
 class Discovery:
-    """
-    A job of the lead: asks the Oracle for its nodes every `every_s` seconds and after changes.
+    """A job of the leader: asks the Oracle for its nodes every `every_s` seconds, and after changes."""
 
-    `probe` is awaited when there are other nodes than before, so that a new one need not wait for its first probe.
-    """
-
-    def __init__(
-        self, nodes: OracleNodes, oracle_url: str, every_s: float, probe: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._nodes = nodes
-        self._probe = probe
+    def __init__(self, nodes: OracleNodes, oracle_url: str, every_s: float) -> None:
         self._changed = asyncio.Event()
         self._push = PushChannel(oracle_url, self._changed.set)
-        self._search = Periodic("asking the Oracle for nodes", self._discover, every_s)
+        self._search = Periodic("asking the Oracle for nodes", nodes.refresh, every_s)
 
     async def run(self) -> None:
         """Goes on until it is cancelled."""
@@ -43,7 +34,3 @@ class Discovery:
             self._changed.clear()
             await self._search.once()
             await asyncio.sleep(GAP_S)
-
-    async def _discover(self) -> None:
-        if await self._nodes.refresh():
-            await self._probe()

@@ -42,15 +42,14 @@ class OracleNodes:
         """The last good set; it never raises."""
         return merged(kept.listing for kept in await self._recall())
 
-    async def refresh(self) -> bool:
-        """Polls once; whether the set of nodes is another one now. Raises StoreUnavailable: it could not be kept."""
+    async def refresh(self) -> None:
+        """Polls once. Raises StoreUnavailable: what came of it could not be kept."""
         async with self._polling:
             before = await self._recall()
             told, problems = await self._poll()
             self._kept = settled(before, listings(told, self._sieve), complete=not problems)
             self._note(problems)
             await self._store.set(redis_keys.ORACLE_NODES, msgspec.json.encode(self._kept).decode(), TTL_S)
-            return {kept.listing.url for kept in before} != {kept.listing.url for kept in self._kept}
 
     async def _recall(self) -> list[Kept]:
         try:

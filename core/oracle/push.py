@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from random import SystemRandom
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from socketio.packet import Packet
 from core.oracle.client import HEADERS, MAX_BODY, TIMEOUT_S, no_redirects
 
 NAMESPACE = "/pipeline"
+LOOK_S = 0.5  # how often it is seen whether the connection is still there
+CLOSING_S = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 log = logging.getLogger(__name__)
@@ -71,11 +74,15 @@ class PushChannel:
                 connected = True
                 self._note(is_there=True)
                 self._changed()
-                await client.wait()
+                # Not client.wait(): a cancellation may get lost in it.
+                while client.eio.state == "connected":  # noqa: ASYNC110 - the library has no event for each way to end
+                    await asyncio.sleep(LOOK_S)
             except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError, ValueError):
                 pass
             finally:
-                await client.shutdown()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSING_S):
+                        await client.eio.disconnect(abort=True)
             self._note(is_there=False)
             return connected
 

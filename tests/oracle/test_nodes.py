@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,11 +280,6 @@ class TestKeeping:
         assert await discovering(client, store).listed() == before
         assert await found(discovering(client, store)) == before
 
-    async def test_it_tells_whether_the_set_has_changed(self, oracle: OracleServer, nodes: OracleNodes) -> None:
-        oracle.nodes = [node_row(A, URL_A)]
-
-        assert [await nodes.refresh(), await nodes.refresh()] == [True, False]
-
     async def test_without_redis_it_remembers_and_says_that_it_could_not_keep_the_list(
         self, oracle: OracleServer, client: OracleClient
     ) -> None:
@@ -305,8 +299,3 @@ class TestKeeping:
         oracle.nodes = [node_row(A, URL_A)]
 
         assert [one.url for one in await found(nodes)] == [URL_A]
-
-    async def test_two_polls_at_once_come_one_after_the_other(self, oracle: OracleServer, nodes: OracleNodes) -> None:
-        oracle.nodes = [node_row(A, URL_A)]
-
-        assert sorted(await asyncio.gather(nodes.refresh(), nodes.refresh())) == [False, True]

@@ -1,0 +1,157 @@
+"""The push channel, and the job that listens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from core.nodes.address_guard import AddressGuard
+from core.oracle.client import open_oracle
+from core.oracle.listings import Sieve
+from core.oracle.nodes import OracleNodes
+from core.oracle.push import PushChannel
+from core.store import Store
+from tests.fakes.oracle_server import CAPACITY, NODES, Fault, OracleServer, node_row
+from tests.oracle.test_nodes import CATALOG, URL_A, A
+from workers.discovery import GAP_S, Discovery
+
+NEVER_S = 3600
+
+
+@pytest.fixture
+def oracle() -> Iterator[OracleServer]:
+    """An Oracle that can be restarted."""
+    with OracleServer() as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def running(job: Callable[[], Any]) -> AsyncIterator[None]:
+    """Runs a job; cancelled, it leaves nothing behind."""
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(job())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=20)
+        assert task.cancelled()
+        await until(lambda: asyncio.all_tasks() <= before | {task})
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
+    """Waits for a condition; how long it took. Raises TimeoutError."""
+    began = time.monotonic()
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+@pytest.mark.asyncio
+class TestPushChannel:
+    async def test_it_calls_back_when_it_is_there_and_for_every_event(self, oracle: OracleServer) -> None:
+        calls: list[float] = []
+        async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+            await until(lambda: len(calls) == 1)
+            for event in ("pipeline:topology", "pipeline:nodeStatus", "pipeline:nodeJoined", "anything"):
+                await asyncio.to_thread(oracle.push, event, {"address": A})
+            await until(lambda: len(calls) == 5)
+
+    async def test_it_comes_back_after_the_oracle_was_away(
+        self, oracle: OracleServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        calls: list[float] = []
+        with caplog.at_level(logging.INFO):
+            async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+                await until(lambda: len(calls) == 1)
+                await asyncio.to_thread(oracle.stop)
+                await until(lambda: len(caplog.messages) == 2)
+                await asyncio.to_thread(oracle.start)
+                await until(lambda: len(calls) == 2)
+
+        assert caplog.messages == [
+            "the Oracle's push channel is there",
+            "the Oracle's push channel is away: it is only polled",
+            "the Oracle's push channel is there",
+        ]
+
+    @pytest.mark.parametrize("message", [b"\x00\xff", [b"x", {"y": b"z"}], None, "x" * 3_000_000, {"a": ["b"] * 1000}])
+    async def test_no_message_does_harm(self, oracle: OracleServer, message: Any) -> None:
+        calls: list[float] = []
+        async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+            await until(lambda: len(calls) == 1)
+            await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", message)
+            await asyncio.to_thread(oracle.wait_for_listener)
+            await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {})
+            await until(lambda: len(calls) >= 2)
+
+    async def test_redirects_are_not_followed(self, oracle: OracleServer) -> None:
+        with OracleServer(redirect_to=f"{oracle.url}/canary") as elsewhere:
+            elsewhere.faults["/socket.io/"] = Fault.REDIRECT
+            async with running(PushChannel(elsewhere.url, lambda: None).run):
+                await until(lambda: elsewhere.asked("/socket.io/") > 0)
+                await asyncio.sleep(0.2)
+
+        assert oracle.requests == []
+
+
+@pytest_asyncio.fixture
+async def nodes(oracle: OracleServer, store: Store) -> AsyncIterator[OracleNodes]:
+    """The source that the job fills."""
+    async with open_oracle(oracle.url) as client:
+        yield OracleNodes(client, store, Sieve(CATALOG, AddressGuard()))
+
+
+@contextlib.asynccontextmanager
+async def discovering(oracle: OracleServer, nodes: OracleNodes) -> AsyncIterator[None]:
+    """Runs the job, which by itself polls only once; another poll came when its push channel was there."""
+    async with running(Discovery(nodes, oracle.url, NEVER_S).run):
+        await until(lambda: oracle.listeners == 1 and oracle.asked(NODES) >= 2)
+        yield
+
+
+@pytest.mark.asyncio
+class TestDiscovery:
+    async def test_a_change_is_known_soon_after_the_oracle_tells_of_it(
+        self, oracle: OracleServer, nodes: OracleNodes
+    ) -> None:
+        async with discovering(oracle, nodes):
+            oracle.nodes = [node_row(A, URL_A)]
+            await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {"address": A})
+            while not await nodes.listed():
+                await asyncio.sleep(0.01)
+
+            assert [one.url for one in await nodes.listed()] == [URL_A]
+
+    async def test_what_the_event_says_is_not_believed(self, oracle: OracleServer, nodes: OracleNodes) -> None:
+        async with discovering(oracle, nodes):
+            asked = oracle.asked(CAPACITY)
+            await asyncio.to_thread(oracle.push, "pipeline:topology", {"nodes": [{"httpEndpoint": URL_A}]})
+            await until(lambda: oracle.asked(CAPACITY) > asked)
+
+        assert await nodes.listed() == []
+
+    async def test_a_storm_of_events_is_few_polls(self, oracle: OracleServer, nodes: OracleNodes) -> None:
+        async with discovering(oracle, nodes):
+            asked, began = oracle.asked(NODES), time.monotonic()
+            for _ in range(100):
+                await asyncio.to_thread(oracle.push, "pipeline:nodeStatus", {})
+            await until(lambda: oracle.asked(NODES) > asked)
+
+            assert oracle.asked(NODES) - asked <= 1 + (time.monotonic() - began) / GAP_S
+
+    async def test_an_oracle_that_fails_does_not_end_it(self, oracle: OracleServer, nodes: OracleNodes) -> None:
+        oracle.fault = Fault.GARBAGE
+        async with discovering(oracle, nodes):
+            oracle.fault, oracle.nodes = None, [node_row(A, URL_A)]
+            await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {})
+            while not await nodes.listed():
+                await asyncio.sleep(0.01)
