@@ -45,11 +45,13 @@ from core.nodes.relay.handshake import Handshake
 from core.nodes.relay.nodes import node_of
 from core.nodes.relay.transport import SCHEME, RelayTransport
 from core.nodes.router import NodeRouter
-from core.nodes.sources import StaticNodes
+from core.nodes.sources import NodeSource, StaticNodes
 from core.nodes.traffic_sender import TrafficSender
 from core.nodes.transport.pool import ConnectionPool
 from core.nodes.transport.transports import TransportByScheme
 from core.oracle.client import open_oracle
+from core.oracle.listings import Sieve
+from core.oracle.nodes import OracleNodes
 from core.oracle.registration import Registration
 from core.oracle.reports import KeyedReports, SignedReports
 from core.readiness import Readiness
@@ -112,6 +114,7 @@ class BackgroundServices:
     lease: Lease
     fleet: Fleet
     prober: NodeProber
+    oracle_nodes: OracleNodes | None
     reaper: Reaper
     reporter: MetricsReporter | None  # None when the settings name no Oracle, or nothing to report with
 
@@ -193,19 +196,35 @@ async def open_background_services(settings: Settings) -> AsyncIterator[Backgrou
         lease = Lease(store, new_worker_id(), clock)
         fleet = Fleet(store, bus, lease, clock, FleetTraffic(clock, Ejection()))
         await fleet.start()
-        prober = NodeProber(
-            [_static_nodes(settings)], read_catalog(settings), fleet, clock, secret=settings.node_api_secret
-        )
-        async with _open_reporter(settings, store, lease, clock) as reporter:
+        async with (
+            _open_oracle_nodes(settings, store) as oracle_nodes,
+            _open_reporter(settings, store, lease, clock) as reporter,
+        ):
+            sources: list[NodeSource] = [_static_nodes(settings), *([oracle_nodes] if oracle_nodes else [])]
+            prober = NodeProber(
+                sources, read_catalog(settings), fleet, clock, guard=_guard(settings), secret=settings.node_api_secret
+            )
             yield BackgroundServices(
                 store=store,
                 bus=bus,
                 lease=lease,
                 fleet=fleet,
                 prober=prober,
+                oracle_nodes=oracle_nodes,
                 reaper=Reaper(store),
                 reporter=reporter,
             )
+
+
+@asynccontextmanager
+async def _open_oracle_nodes(settings: Settings, store: Store) -> AsyncIterator[OracleNodes | None]:
+    if settings.oracle_api_url is None:
+        yield None
+        return
+    own_wallets = {Signer(key).address for key in (settings.private_key, settings.gateway_private_key) if key}
+    async with open_oracle(settings.oracle_api_url) as oracle:
+        sieve = Sieve(read_catalog(settings), _guard(settings), own_wallets, settings.gateway_url)
+        yield OracleNodes(oracle, store, sieve)
 
 
 @asynccontextmanager

@@ -20,8 +20,10 @@ from core.bootstrap import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
 from core.metrics.reporter import MetricsReporter
+from core.oracle.nodes import OracleNodes
 from workers import heartbeat, leading, probing, reaping, reporting
-from workers.periodic import Periodic
+from workers.discovery import Discovery
+from workers.periodic import Job, Periodic
 from workers.signals import on_first_stop
 
 CLOSING_S = 3  # platforms kill what has not ended 5 s after a stop signal
@@ -66,15 +68,23 @@ def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
     ]
 
 
-def leaders_jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
+def leaders_jobs(settings: Settings, services: BackgroundServices) -> list[Job]:
     """What only the one that leads does; what it writes for all carries `services.lease.fence`."""
     fleet, prober = services.fleet, services.prober
     return [
         Periodic("probing the nodes", partial(probing.probe, prober), settings.node_probe_interval_s),
         Periodic("probing new nodes", partial(probing.probe_new, prober), probing.NEW_EVERY_S),
         Periodic("sharing the nodes' health", partial(probing.share, fleet), probing.SHARE_EVERY_S),
+        *discovery_jobs(settings, services.oracle_nodes),
         *reporting_jobs(settings, services.reporter),
     ]
+
+
+def discovery_jobs(settings: Settings, nodes: OracleNodes | None) -> list[Job]:
+    """None without an Oracle that could be asked."""
+    if nodes is None or settings.oracle_api_url is None:
+        return []
+    return [Discovery(nodes, settings.oracle_api_url, settings.node_discovery_interval_s)]
 
 
 def reporting_jobs(settings: Settings, reporter: MetricsReporter | None) -> list[Periodic]:

@@ -7,14 +7,14 @@ import logging
 from collections.abc import Sequence
 
 from core.lease import Lease
-from workers.periodic import Periodic
+from workers.periodic import Job
 
 EVERY_S = 1.0  # how often a process that does not lead asks for the lead
 
 log = logging.getLogger(__name__)
 
 
-async def lead(lease: Lease, jobs: Sequence[Periodic]) -> None:
+async def lead(lease: Lease, jobs: Sequence[Job]) -> None:
     """
     Takes the lead and does the jobs until it is lost; returns at once when another process leads.
 

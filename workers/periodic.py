@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from random import SystemRandom
+from typing import Protocol
 
 from core.errors import GatewayError
 from core.lease import NotLeading
@@ -14,6 +15,14 @@ JITTER = 0.1  # share of the interval, so that many gateways do not knock at the
 
 log = logging.getLogger(__name__)
 chance = SystemRandom()
+
+
+class Job(Protocol):
+    """What a worker does all the time."""
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled."""
+        ...
 
 
 class Periodic:
