@@ -229,14 +229,15 @@ class TestNewNodes:
                 return [Listing(url) for url in urls]
 
         async with NodeServer() as one, NodeServer() as two:
-            probes = NodeProber([Growing()], CATALOG, fleet, SystemClock())
+            guard = AddressGuard([one.url, two.url])
+            probes = NodeProber([Growing()], CATALOG, fleet, SystemClock(), guard=guard)
             urls.append(one.url)
             await probes.probe_all()
             urls.append(two.url)
             for _ in range(2):
                 await probes.probe_new()
             await fleet.share_changes()
-            assert [node.online for node in await shared(store)] == [True, True]
+            assert [(node.online, node.problem) for node in await shared(store)] == [(True, "")] * 2
             assert [len(one.requests), len(two.requests)] == [1, 1]
             urls.remove(one.url)
             await probes.probe_new()
