@@ -3,18 +3,19 @@ PY := .venv/bin/python
 PIP := .venv/bin/pip --disable-pip-version-check -q
 export PIP_REQUIRE_VIRTUALENV = 1
 
-.PHONY: help setup run serve test test-long check format lock
+.PHONY: help setup run serve test test-long check format lock contracts
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Virtual environment in .venv with run-time and test packages
 
-.venv/.ready: requirements.txt requirements-dev.txt tests/js/package-lock.json
+.venv/.ready: requirements.txt requirements-dev.txt tests/js/package-lock.json contracts/package-lock.json
 	@test -x $(PY) || python3 -m venv .venv
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install -r requirements-dev.txt
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --prefix tests/js --silent --no-audit --no-fund
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --prefix contracts --silent --no-audit --no-fund
 	@touch $@
 
 run: setup ## The demo: gateway, embedded Redis and a small real model; Ctrl-C stops all of it
@@ -37,6 +38,9 @@ check: setup ## Format, lint, types
 format: setup ## Put the code into shape
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+contracts: setup ## Compile the contracts' artefacts anew
+	@.venv/bin/node contracts/build.mjs
 
 lock: ## Pin requirements.in and requirements-dev.in anew
 	@$(PIP) install pip-tools
