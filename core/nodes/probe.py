@@ -110,22 +110,22 @@ class NodeProber:
         due = [listing for listing in listings if listing.url not in self._probing]
         if not due:
             return
-        places = asyncio.Semaphore(AT_ONCE)
-        async with open_probe_sessions(self._guard, self._secret) as sessions:
-            await asyncio.gather(
-                *(self._probe_one(listing, sessions.session_for(listing.url), places) for listing in due)
-            )
+        urls, places = [listing.url for listing in due], asyncio.Semaphore(AT_ONCE)
+        self._probing.update(urls)
+        try:
+            async with open_probe_sessions(self._guard, self._secret) as sessions:
+                await asyncio.gather(
+                    *(self._probe_one(listing, sessions.session_for(listing.url), places) for listing in due)
+                )
+        finally:
+            self._probing.difference_update(urls)
 
     async def _probe_one(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> None:
-        self._probing.add(listing.url)
-        try:
-            async with places:
-                before = self._fleet.node(listing.url) or Node(listing.url)
-                if listing.address:
-                    before = msgspec.structs.replace(before, address=listing.address)
-                after = await self._probed(before, session)
-        finally:
-            self._probing.discard(listing.url)
+        async with places:
+            before = self._fleet.node(listing.url) or Node(listing.url)
+            if listing.address:
+                before = msgspec.structs.replace(before, address=listing.address)
+            after = await self._probed(before, session)
         if after.online != before.online:
             log.info("node %s is %s", after.url, "online" if after.online else f"offline: {after.problem}")
         self._fleet.put(after)
