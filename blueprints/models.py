@@ -44,7 +44,7 @@ async def model_detail(
 
 
 def _shape(model: Model, nodes: NodeRegistry, reports: AgentReports) -> dict[str, Any]:
-    serving = [node for node in nodes.nodes() if node.serves(model.id)]
+    serving = nodes.serving(model.id)
     reported = reports.count(model.id, besides={node.address for node in serving})
     return {
         "id": model.id,

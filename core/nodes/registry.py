@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from core import redis_keys
@@ -63,7 +63,11 @@ class NodeRegistry:
 
     def count(self, model_id: str) -> int:
         """How many online nodes serve the model."""
-        return len(self._by_model.get(model_id, ()))
+        return len(self.serving(model_id))
+
+    def serving(self, model_id: str) -> Sequence[Node]:
+        """The online nodes that serve the model."""
+        return self._by_model.get(model_id, ())
 
     def available(self, model_id: str, excluded: Collection[str] = ()) -> list[Node]:
         """
