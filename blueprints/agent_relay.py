@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from sanic import Blueprint, Request, Websocket
 
+from blueprints.socket.connection import connection_of
 from core.bootstrap import Services
 from core.errors import StoreUnavailable
 from core.nodes.relay import frames
@@ -32,7 +36,21 @@ async def agent_relay(request: Request, socket: Websocket) -> None:
             await socket.send(frames.auth_error(refused.message))
         await socket.close(refused.code, refused.reason)
         return
-    await _serve(socket, services.agents, connection)
+    with _kept_through_drain(request):
+        await _serve(socket, services.agents, connection)
+
+
+@contextmanager
+def _kept_through_drain(request: Request) -> Iterator[None]:
+    """A stop that begins would close the connection and cancel this handler: the agent's answers are to end first."""
+    connection_of(request).ctx.session = True
+    handlers: set[Any] = request.app.websocket_tasks
+    this = asyncio.current_task()
+    handlers.discard(this)
+    try:
+        yield
+    finally:
+        handlers.add(this)  # Sanic takes it away itself
 
 
 async def _identity(socket: Websocket, handshake: Handshake) -> Identity:

@@ -42,7 +42,7 @@ from core.nodes.registry import NodeRegistry
 from core.nodes.relay.agents import Agents
 from core.nodes.relay.directory import AgentDirectory
 from core.nodes.relay.handshake import Handshake
-from core.nodes.relay.nodes import node_of
+from core.nodes.relay.nodes import nodes_of
 from core.nodes.relay.transport import SCHEME, RelayTransport
 from core.nodes.router import NodeRouter
 from core.nodes.sources import NodeSource, StaticNodes
@@ -138,11 +138,12 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         sender.start()
         stack.push_async_callback(sender.stop)
         agents = Agents(worker_id, AgentDirectory(store), bus)
-        agents.when_changed(lambda: nodes.set_agents([node_of(e, catalog, clock.now()) for e in agents.entries()]))
+        agents.when_changed(lambda: nodes.set_agents(nodes_of(agents.entries(), catalog, clock.now())))
         relay = RelayTransport(worker_id, agents, bus)
         drain.add_interrupt(partial(relay.interrupt, ShuttingDown()))
         await relay.start()
         await agents.start()
+        drain.when_begun(agents.retire)
         stack.push_async_callback(agents.stop)
         reports = AgentReports(store, bus, catalog, clock)
         await reports.start()

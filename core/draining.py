@@ -19,6 +19,7 @@ class Drain:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._when_begun: list[Callable[[], None]] = []
         self._interrupts: set[Interrupt] = set()
         self._draining = self._time_is_up = False
 
@@ -27,11 +28,17 @@ class Drain:
         """Whether new work is to be refused."""
         return self._draining
 
+    def when_begun(self, callback: Callable[[], None]) -> None:
+        """Calls back once, in the event loop, when the drain begins."""
+        self._when_begun.append(callback)
+
     def begin(self) -> None:
         """Starts the countdown; a second call changes nothing. Needs a running event loop."""
         if not self._draining:
             self._draining = True
             asyncio.get_running_loop().call_later(self._timeout_s, self._interrupt_all)
+            for callback in self._when_begun:
+                callback()
 
     def add_interrupt(self, interrupt: Interrupt) -> None:
         """Registers work; when the time is up already, it is interrupted in the loop's next turn."""

@@ -40,15 +40,12 @@ class Fault(StrEnum):
     GARBAGE = "garbage"
 
 
-def auth_message(wallet: Wallet, model: str, timestamp: int | None = None, **changes: Any) -> dict[str, Any]:
-    """The first message, signed as agent-app does it."""
-    claims = {
-        "address": wallet.address,
-        "model": model,
-        "timestamp": int(time.time()) if timestamp is None else timestamp,
-    }
+def auth_message(wallet: Wallet, model: str, timestamp: int | None = None) -> dict[str, Any]:
+    """The first message, signed as agent-app does it; now, unless a time is given."""
+    at = int(time.time()) if timestamp is None else timestamp
+    claims = {"address": wallet.address, "model": model, "timestamp": at}
     signature = wallet.sign(json.dumps(claims, separators=(",", ":"), ensure_ascii=False))
-    return {"type": "auth", **claims, "signature": signature, **changes}
+    return {"type": "auth", **claims, "signature": signature}
 
 
 class RelayAgent:
@@ -123,7 +120,8 @@ class RelayAgent:
                 text = "exceeds the available context size" if self.fault == Fault.OVERFLOW else "CUDA out of memory"
                 await self.send({"type": "error", "id": asked["id"], "message": text})
             elif self.fault == Fault.GARBAGE:
-                await self.send({"type": "chunk", "id": asked["id"], "content": {"no": "text"}})
+                kind = "chunk" if asked["stream"] else "response"
+                await self.send({"type": kind, "id": asked["id"], "content": {"no": "text"}, "choices": 1})
             elif self.fault == Fault.SILENT:
                 pass
             elif asked["stream"]:
@@ -144,10 +142,12 @@ class RelayAgent:
         for number, content in enumerate(() if self.fault == Fault.EMPTY else self.answer):
             await asyncio.sleep(self.delay_s)
             if number == 1 and self.fault == Fault.ERROR_LATER:
+                await asyncio.sleep(0.2)  # in one read with the chunk it would be an error before the first token
                 return await self.send({"type": "error", "id": request_id, "message": "CUDA out of memory"})
             if number == 1 and self.fault == Fault.STALL:
                 return None
             if number == 1 and self.fault == Fault.LEAVE:
+                await asyncio.sleep(0.2)  # a reset overtakes what was sent just before
                 return self.socket.transport.abort()
             text = "x" * 900_000 if self.fault == Fault.GIANT else content
             await self.send({"type": "chunk", "id": request_id, "content": text})

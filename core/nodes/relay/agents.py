@@ -8,8 +8,11 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from core import redis_keys
 from core.bus import Bus
+from core.ending import end
 from core.errors import StoreUnavailable
 from core.nodes.relay.connection import AgentConnection
 from core.nodes.relay.directory import AgentDirectory, Entry
@@ -39,7 +42,7 @@ class Agents:
         self._known: dict[str, Entry] = {}  # by address
         self._when_changed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     # -- which agents there are
 
@@ -84,6 +87,19 @@ class Agents:
         log.info("agent %s is gone", entry.address)
         await self.drop(entry)
 
+    def retire(self) -> None:
+        """This worker is about to end: its agents are asked nothing more, and leave when they have answered."""
+        self._tasks.append(asyncio.create_task(self._retire()))
+
+    async def _retire(self) -> None:
+        for connection in list(self._own.values()):
+            entry = connection.entry
+            connection.entry = leaving = msgspec.structs.replace(entry, leaving=True)
+            with suppress(StoreUnavailable):
+                await self._directory.change(entry, leaving)
+            connection.retire()
+        self._tell()
+
     async def drop(self, entry: Entry) -> None:
         """Takes an entry off the list whose socket is gone; if its worker lives after all, it is put back soon."""
         if self._known.get(entry.address) == entry:
@@ -99,13 +115,11 @@ class Agents:
         self._bus.when_back(self._news.set)
         await self._bus.subscribe(CHANGED, lambda _: self._news.set())
         await self.refresh()
-        self._following = asyncio.create_task(self._follow())
+        self._tasks.append(asyncio.create_task(self._follow()))
 
     async def stop(self) -> None:
         """Follows it no more."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        await end(self._tasks)
 
     async def refresh(self) -> None:
         """Vouches for this worker's own agents and reads the list once."""
@@ -138,7 +152,7 @@ class Agents:
     def _replace(self, known: dict[str, Entry]) -> None:
         for connection in list(self._own.values()):
             current = known.get(connection.entry.address)
-            if current is not None and current != connection.entry:
+            if current is not None and current.connection != connection.entry.connection:
                 del self._own[connection.entry.connection]
                 connection.lost()
                 connection.close(*REPLACED)

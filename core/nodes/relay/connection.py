@@ -12,6 +12,9 @@ from core.nodes.relay.exchange import Receiver
 from core.nodes.transport.failures import NodeBroken, NodeFailed
 
 MOST_ASKED = 64  # requests that one agent is asked at the same time
+MOST_STRAYS, STRAYS_S = 5000, 10.0  # messages for nobody, in a time: more than what is left of answers nobody wants
+FLOODING = 1008, "Too many messages"
+GOING_AWAY = 1001, "Going away"
 MOST_WAITING = 128  # messages for an agent that does not read
 
 log = logging.getLogger(__name__)
@@ -30,12 +33,9 @@ class AgentConnection:
         self.close = close
         self.outbox: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
         self._asked: dict[str, Receiver] = {}
-        self._is_lost = self._has_strayed = False
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits for it."""
-        return not self._asked
+        self._is_lost = self._is_leaving = False
+        self._strays = 0
+        self._counted_from = 0.0
 
     def ask(self, request_id: str, body: bytes, receiver: Receiver) -> None:
         """Sends a request; its answer goes to `receiver` until `forget`. Raises NodeFailed when it can't."""
@@ -49,6 +49,7 @@ class AgentConnection:
     def forget(self, request_id: str) -> None:
         """Drops what still comes for a request: the agents' protocol has no word for taking one back."""
         self._asked.pop(request_id, None)
+        self._leave_if_idle()
 
     def receive(self, message: str | bytes | None) -> None:
         """Takes one message of the agent; what is none of the protocol is ignored."""
@@ -68,6 +69,15 @@ class AgentConnection:
         for receiver in asked.values():
             receiver.fail(NodeBroken("its connection is lost"))
 
+    def retire(self) -> None:
+        """This worker is about to end: the agent is sent away as soon as nobody waits for it."""
+        self._is_leaving = True
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._is_leaving and not self._asked and not self._is_lost:
+            self.close(*GOING_AWAY)
+
     def _answer(self, frame: frames.Frame, message: str | bytes | None) -> None:
         receiver = self._asked.get(frame.id)
         if receiver is None:
@@ -76,8 +86,14 @@ class AgentConnection:
         if frame.type in frames.ENDS:
             del self._asked[frame.id]
         receiver.feed(frame.type, message.encode() if isinstance(message, str) else b"")
+        self._leave_if_idle()
 
     def _stray(self, what: str) -> None:
-        if not self._has_strayed:
-            self._has_strayed = True
+        if not self._strays:
             log.warning("agent %s %s", self.entry.address, what)
+        now = asyncio.get_running_loop().time()
+        if now - self._counted_from > STRAYS_S:
+            self._counted_from, self._strays = now, 0
+        self._strays += 1
+        if self._strays > MOST_STRAYS:
+            self.close(*FLOODING)

@@ -24,6 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
     connection: str  # names this very socket: 32 hex digits
     worker: str  # who holds it
     model: str  # its own name of what it serves
+    leaving: bool = False  # its worker is about to end: what it has begun it ends, and nothing more is asked
 
 
 class AgentDirectory:
@@ -41,7 +42,11 @@ class AgentDirectory:
 
     async def leave(self, entry: Entry) -> bool:
         """Takes exactly this entry off the list; False when it is not there any more."""
-        return bool(await self._store.run("agents_leave", KEYS, (entry.address, _encode(entry))))
+        return bool(await self._store.run("agents_change", KEYS, (entry.address, _encode(entry), "")))
+
+    async def change(self, entry: Entry, changed: Entry) -> bool:
+        """Puts an entry in the place of exactly this one; False when that is not there any more."""
+        return bool(await self._store.run("agents_change", KEYS, (entry.address, _encode(entry), _encode(changed))))
 
     async def sync(self, own: Iterable[Entry]) -> tuple[bool, list[Entry]]:
         """Vouches for a worker's own agents; all that are listed, and whether this call changed the list."""

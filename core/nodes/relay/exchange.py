@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from core.nodes.relay import frames
 from core.nodes.transport.failures import NodeBroken, NodeSilent
+
+JSON, EVENTS = {b"content-type": b"application/json"}, {b"content-type": b"text/event-stream"}
 
 
 class Receiver(Protocol):
@@ -32,11 +34,11 @@ class RelayExchange:
     status = 200
 
     def __init__(self, limit: int, forget: Callable[[], None]) -> None:
-        self.headers: dict[bytes, bytes] = {}  # filled when the answer has begun
+        self.headers: Mapping[bytes, bytes] = {}  # filled when the answer has begun
         self._limit = limit  # bytes
         self._forget: Callable[[], None] | None = forget
         self._received = 0
-        self._body: list[bytes] = []
+        self._frames: list[bytes] = []
         self._complete = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
@@ -49,22 +51,17 @@ class RelayExchange:
             await self._wait(until)
 
     async def chunk(self, until: float) -> bytes:
-        """What has come since the last call, waiting for some; b"" at the end. Raises like `begun`."""
-        while not self._body:
-            if self._complete:
-                return b""
-            await self._wait(until)
-        body, self._body = self._body, []
-        return body[0] if len(body) == 1 else b"".join(body)
+        """The frames since the last call as events, waiting for some; b"" at the end. Raises like `begun`."""
+        return b"".join(map(frames.event, await self._next(until)))
 
     async def read(self, limit: int, until: float) -> bytes:
-        """The whole body. Raises like `begun`, and NodeBroken when it has more than `limit` bytes."""
-        parts = bytearray()
-        while part := await self.chunk(until):
-            parts += part
-            if len(parts) > limit:
+        """All frames as they are: one, if the agent keeps to the protocol. Raises like `begun`, and NodeBroken."""
+        body = bytearray()
+        while new := await self._next(until):
+            body += b"".join(new)
+            if len(body) > limit:
                 raise NodeBroken(f"its answer has more than {limit} bytes")
-        return bytes(parts)
+        return bytes(body)
 
     def release(self) -> None:
         """Its text has been read."""
@@ -83,9 +80,8 @@ class RelayExchange:
         if self._received > self._limit:
             self.fail(NodeBroken("its answer is too large"))
             return
-        whole = kind == "response"
-        self.headers = {b"content-type": b"application/json" if whole else b"text/event-stream"}
-        self._body.append(frame if whole else frames.event(frame))
+        self.headers = JSON if kind == "response" else EVENTS
+        self._frames.append(frame)
         self._news.set()
         if kind in frames.ENDS:
             self._complete = True
@@ -99,10 +95,16 @@ class RelayExchange:
     def interrupt(self, error: Exception) -> None:
         """Like `fail`, but what came before is dropped, unless it is the whole answer."""
         if not self._complete:
-            self._body, self.headers = [], {}
+            self._frames, self.headers = [], {}
             self.fail(error)
 
     # -- within
+
+    async def _next(self, until: float) -> list[bytes]:
+        while not self._frames and not self._complete:
+            await self._wait(until)
+        new, self._frames = self._frames, []
+        return new
 
     async def _wait(self, until: float) -> None:
         if self._error is not None:

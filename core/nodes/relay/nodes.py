@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from core.catalog import Catalog
 from core.nodes.node import Node, NodeKind
 from core.nodes.relay.directory import Entry
 from core.nodes.relay.transport import SCHEME
 
 
-def node_of(entry: Entry, catalog: Catalog, now: float) -> Node:
-    """
-    The node that an agent is; `now` is unix seconds.
+def nodes_of(entries: Iterable[Entry], catalog: Catalog, now: float) -> list[Node]:
+    """The nodes that connected agents are; `now` is unix seconds. Those that are leaving are none any more."""
+    return [_node(entry, catalog, now) for entry in entries if not entry.leaving]
 
+
+def _node(entry: Entry, catalog: Catalog, now: float) -> Node:
+    """
     Being on the list is its health: the worker that holds its socket vouches for it. With a model that the catalogue
     does not have it is offline.
     """

@@ -56,7 +56,7 @@ class RelayTransport:
         if self._interruption is not None:
             raise self._interruption
         entry = self._agents.entry(url.removeprefix(f"{SCHEME}://"))
-        if entry is None:
+        if entry is None or entry.leaving:
             raise NodeUnreachable("it is not connected")
         request_id = secrets.token_hex(16)
         exchange = RelayExchange(request.limit, partial(self._forget, request_id))
@@ -112,7 +112,8 @@ class RelayTransport:
 
     def _drop_lost(self) -> None:
         for running in list(self._running.values()):
-            if self._agents.entry(running.entry.address) != running.entry:
+            entry = self._agents.entry(running.entry.address)
+            if entry is None or entry.connection != running.entry.connection:
                 running.exchange.fail(_failure("lost"))
 
 
