@@ -32,7 +32,11 @@ async def open_probe_sessions(guard: AddressGuard, secret: str | None) -> AsyncI
     """Opens both; `secret` goes to trusted nodes only, as a bearer token."""
     authorization = {"Authorization": f"Bearer {secret}"} if secret else {}
     guarded = aiohttp.TCPConnector(
-        limit=0, force_close=True, resolver=_GuardedResolver(guard), socket_factory=_Sockets(guard)
+        limit=0,
+        force_close=True,
+        use_dns_cache=False,
+        resolver=_GuardedResolver(guard),
+        socket_factory=_Sockets(guard),
     )
     async with AsyncExitStack() as stack:
         trusted = _session(aiohttp.TCPConnector(limit=0, force_close=True), authorization)
