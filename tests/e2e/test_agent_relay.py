@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -466,6 +468,37 @@ class TestRelayWallets:
 
             assert loop.do(refused.join()) == {"type": "auth_error", "message": "Wallet not allowed"}
             eventually(lambda: refused.closed == (4006, "Wallet not allowed"))
+
+
+class TestDeadPeer:
+    def test_an_agent_that_answers_no_ping_is_gone_and_its_answers_end(self, tmp_path: Path, loop: Running) -> None:
+        env = ENV | {"WEB_CONCURRENCY": "1", "NODE_TOKEN_TIMEOUT": "60s", "NODE_TOTAL_TIMEOUT": "60s"}
+        with GatewayServer(tmp_path, env, program=("-m", "tests.e2e.relay_app")) as server:
+            token = sign_in(server.url)
+            agent = joined_agent(server, loop)
+            agent.fault = Fault.STALL
+            body, headers = json.dumps(BODY), bearer(token) | {"Content-Type": "application/json"}
+            with streamed(server.url, "POST", "/api/v1/inference/stream", headers=headers, body=body) as stream:
+                stream.read_until(b"Hello")
+                agent.socket.transport.pause_reading()
+
+                assert b"event: error" in stream.read_all()
+            assert not nodes_at(server)
+            agent.socket.transport.abort()
+            loop.do(agent.leave())
+
+
+class TestBesideSocketIo:
+    def test_both_kinds_of_websocket_are_served_together(
+        self, gateway: GatewayServer, agent: RelayAgent, token: str
+    ) -> None:
+        node, script = Path(sys.executable).parent / "node", Path(__file__).parent.parent / "js" / "connects.mjs"
+
+        ended = subprocess.run([node, script, gateway.url, "12"], capture_output=True, timeout=60, check=True)
+
+        assert json.loads(ended.stdout) == {"connected": 12, "websocket": 12, "problems": []}
+        assert ask(gateway, token)["choices"][0]["message"]["content"] == TEXT
+        assert agent.closed is None
 
 
 def was_asked(agent: RelayAgent, before: int) -> bool:
