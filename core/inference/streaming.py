@@ -41,8 +41,8 @@ class CompletionStream:
 
     @property
     def usage(self) -> Usage:
-        """What has passed so far; of a stream that was closed early, what was counted."""
-        return self._meter.usage()
+        """What has passed so far; of a stream that has ended in any way, what was counted."""
+        return self._meter.usage() if self._completion is None else self._completion.usage
 
     async def wait_for_text(self, patience_s: float) -> None:
         """Returns when the first text is there or time is up. Raises what kept the text from coming."""

@@ -278,6 +278,17 @@ class TestStopping:
         assert client.ended.usage.total_tokens == 0
         assert await tokens_counted(store) == (0, 0)
 
+    async def test_it_may_be_stopped_before_it_has_begun(self, here: Worker, script: Script) -> None:
+        client, second = Client(), Client()
+        here.answers.start(ADA, ASKED, None, client).cancel()
+        here.answers.start(ADA, ASKED, None, second).detach()
+        await ended(client)
+        await until(lambda: len(here.book) == 0 and here.book.used == 0)
+
+        assert client.ended.cancelled
+        assert script.said == 0
+        assert second.outcome is None
+
     async def test_the_one_who_came_back_may_stop_it(self, here: Worker, back: Worker, script: Script) -> None:
         script.batches, script.pause_s = [["a"]] * 1000, 0.005
         here.answers.start(ADA, LONG, "one", Client()).detach()
@@ -386,6 +397,17 @@ class TestBounds:
             assert len(client.text) == 10_000
             with pytest.raises(UnknownAnswer):
                 await worker.answers.resume(ADA, "0", 0, Client())
+
+    async def test_one_large_answer_takes_the_place_of_many_small_ones(self, redis_url: str, store: Store) -> None:
+        script = Script([["x"]])
+        async with open_worker(redis_url, store, script, most=200_000) as worker:
+            for number in range(50):
+                await worker.answers.start(ADA, LONG, str(number), Client()).wait()
+            script.batches = [["x" * 150_000]]
+            await worker.answers.start(ADA, LONG, "large", Client()).wait()
+
+            assert 150_000 < worker.book.used <= 200_000
+            assert 10 < len(worker.book) < 40
 
     async def test_a_very_long_answer_is_heard_to_its_end_but_not_kept_from_its_beginning(
         self, redis_url: str, store: Store

@@ -64,11 +64,15 @@ class AnswerBook:
     def _grow(self, size: int) -> bool:
         """Takes note of bytes; whether there is room for them, once the oldest that nobody hears have gone."""
         self._used += size
-        if self._used > self._most:
-            for run in [run for run in self._runs if run.is_idle]:
-                if self._used > self._most:
-                    self._forget(run)
+        if size > 0 and self._used > self._most:
+            self._make_room()
         return self._used <= self._most
+
+    def _make_room(self) -> None:
+        for run in [run for run in self._runs if run.is_idle]:
+            self._forget(run)
+            if self._used <= self._most:
+                return
 
     def _forget(self, run: Run) -> None:
         run.retire()

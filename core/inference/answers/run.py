@@ -107,7 +107,7 @@ class Run:
         except Exception:
             log.exception("an answer failed")
             outcome = GatewayError("Internal server error")
-        self._transcript.outcome = outcome
+        self._transcript.outcome, self._stream = outcome, None
         if self._feed is not None:
             await self._feed.catch_up()
         else:
