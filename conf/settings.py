@@ -76,6 +76,9 @@ class Settings:
     chain_rpc_url: str = variable("CHAIN_RPC_URL", HTTP, "http://localhost:26902", secret=True)
     chain_ws_url: str = variable("CHAIN_WS_URL", url("ws", "wss"), "ws://localhost:26912", secret=True)
     chain_id: int = variable("CHAIN_ID", whole(1), "41956")
+    inference_payment_address: str | None = variable(
+        "INFERENCE_PAYMENT_ADDRESS", address, example="0x5bfb4d6feab6e7ec09edb6044dcafd23bc8c20c5"
+    )
     private_key: str | None = variable("PRIVATE_KEY", hex_key, example="0x and 64 hex digits", secret=True)
     gateway_private_key: str | None = variable(
         "GATEWAY_PRIVATE_KEY", hex_key, example="0x and 64 hex digits", secret=True

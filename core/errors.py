@@ -17,6 +17,8 @@ Every error that a client may be told of.
     ├── AnswerMoved             409  a newer link listens to the answer now
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
+        ├── ChainUnavailable    503  the chain does not answer
+        ├── PaymentOff          503  this gateway has no payment contract
         ├── ShuttingDown        503
         ├── AnswerLost          503  the worker that made the answer is gone
         ├── NoNodes             503  no healthy node serves the model
@@ -192,6 +194,24 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The gateway's store is not available. Please try again later.")
+
+
+class ChainUnavailable(Unavailable):
+    """The chain's endpoint does not answer, or is of another chain: what only the chain knows can't be told."""
+
+    code = "chain_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The chain is not available. Please try again later.")
+
+
+class PaymentOff(Unavailable):
+    """Nobody can pay here, and everybody is Free."""
+
+    code = "payment_off"
+
+    def __init__(self) -> None:
+        super().__init__("Payments are not enabled on this gateway.", retry_after_s=3600)
 
 
 class ShuttingDown(Unavailable):

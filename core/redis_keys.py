@@ -27,6 +27,9 @@ several of them at once.
 | {plumise}:agents | hash address → JSON | – | connected agents, each with the worker that holds its socket |
 | {plumise}:agents:until | zset address → unix ms | – | until when that worker vouches for each |
 | {plumise}:used:<hash> | string "1" | 10 min | a signature that was accepted, and is not accepted again |
+| {plumise}:tier:<address> | hash credit, read_at, fresh_until | 66 min | what the payment contract said of a wallet |
+| {plumise}:tier:<address>:reading | string, a token | 5 s | somebody asks the contract now |
+| {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
 
 Topics of the bus (pub/sub; nothing of them is kept):
 
@@ -54,6 +57,7 @@ REPORTS_AT = f"{REPORTS}:at"
 OWN, NOBODY = "own", "nobody"  # accounts: of the gateway's wallet, and of nodes whose wallet is not known
 AGENTS = f"{PREFIX}:agents"
 AGENTS_UNTIL = f"{AGENTS}:until"
+TIERS_BLOCK = f"{PREFIX}:tiers:block"
 
 
 def nonces(address: str) -> str:
@@ -99,6 +103,16 @@ def account(name: str) -> str:
 def account_told(name: str) -> str:
     """How far the Oracle knows it."""
     return f"{account(name)}:told"
+
+
+def tier(address: str) -> str:
+    """What is known of a lower-case address' tier."""
+    return f"{PREFIX}:tier:{address}"
+
+
+def tier_reading(address: str) -> str:
+    """The mark that somebody asks for it."""
+    return f"{tier(address)}:reading"
 
 
 def to_worker(worker_id: str, purpose: str) -> str:

@@ -43,6 +43,7 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "CHAIN_RPC_URL": ("http://localhost:26902", *HTTP_URL),
     "CHAIN_WS_URL": ("ws://localhost:26912", [("wss://a/x", "wss://a/x")], ["http://a", "a:1"]),
     "CHAIN_ID": (41_956, [("1", 1)], ["0", "0xa3e4"]),
+    "INFERENCE_PAYMENT_ADDRESS": (None, [(f"0X{'A' * 40}", "0x" + "a" * 40)], ["0x", "a" * 42]),
     "PRIVATE_KEY": (
         None,
         [("0x" + KEY, "0x" + KEY), (KEY.upper(), "0x" + KEY)],

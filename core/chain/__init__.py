@@ -1,0 +1,1 @@
+"""The Plumise chain: the payment contract, contract wallets, and what happens there."""

@@ -1,0 +1,83 @@
+"""The payment contract, as far as the gateway reads it: one `eth_call` for each question."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
+from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
+
+from core.chain.chain import Chain
+from core.chain.rpc import CallFailed
+from core.errors import ChainUnavailable
+
+ABI: list[Any] = json.loads((Path(__file__).parent / "InferencePayment.json").read_text("utf-8"))["abi"]
+FUNCTIONS: dict[str, Any] = {entry["name"]: entry for entry in ABI if entry["type"] == "function"}
+# The events after which a user's tier or balance is another one; the user is their first topic.
+USER_EVENTS = ("Deposited", "Withdrawn", "TierChanged", "CreditUsed")
+USER_TOPICS = [
+    "0x" + event_abi_to_log_topic(entry).hex()
+    for entry in ABI
+    if entry["type"] == "event" and entry["name"] in USER_EVENTS
+]
+PRO = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What the contract knows of a user. Amounts are wei."""
+
+    balance: int
+    used: int  # ever
+    last_deposit: int  # unix seconds; 0 for never
+    is_pro: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What Pro asks for. Amounts are wei."""
+
+    cost_per_1000_tokens: int
+    pro_minimum: int
+
+
+class PaymentContract:
+    """The contract at a lower-case address. Every method raises ChainUnavailable, also when no such contract is there."""
+
+    def __init__(self, chain: Chain, address: str) -> None:
+        self._chain = chain
+        self.address = address
+
+    async def credit(self, user: str) -> Credit:
+        """Balance and tier of a lower-case address, in one call."""
+        balance, used, last_deposit, tier = await self._ask("getUserCredit", user)
+        return Credit(balance, used, last_deposit, tier == PRO)
+
+    async def terms(self) -> Terms:
+        """Price and minimum."""
+        (cost,), (minimum,) = await self._ask("costPer1000Tokens"), await self._ask("PRO_TIER_MINIMUM")
+        return Terms(cost, minimum)
+
+    async def gateway(self) -> str:
+        """The lower-case address that may debit."""
+        (address,) = await self._ask("gateway")
+        return str(address)
+
+    async def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
+        data = call_data(function, *args)
+        try:
+            answer = await self._chain.eth_call({"to": self.address, "data": data})
+            return decode([output["type"] for output in FUNCTIONS[function]["outputs"]], answer)
+        except (CallFailed, DecodingError):
+            raise ChainUnavailable from None
+
+
+def call_data(function: str, *args: Any) -> str:
+    """The data of a call, as 0x and hex digits."""
+    abi = FUNCTIONS[function]
+    selector: bytes = function_abi_to_4byte_selector(abi)
+    return "0x" + (selector + encode([given["type"] for given in abi["inputs"]], args)).hex()
