@@ -76,6 +76,7 @@ class AgentConnection:
 
     def _leave_if_idle(self) -> None:
         if self._is_leaving and not self._asked and not self._is_lost:
+            self._is_leaving = False  # once is enough
             self.close(*GOING_AWAY)
 
     def _answer(self, frame: frames.Frame, message: str | bytes | None) -> None:
@@ -95,5 +96,5 @@ class AgentConnection:
         if now - self._counted_from > STRAYS_S:
             self._counted_from, self._strays = now, 0
         self._strays += 1
-        if self._strays > MOST_STRAYS:
+        if self._strays == MOST_STRAYS + 1:
             self.close(*FLOODING)
