@@ -13,6 +13,7 @@ from blueprints.socket.client import Client
 from blueprints.socket.events import Payload, failure, named, payload
 from blueprints.socket.frames import PATH
 from blueprints.socket.listeners import StreamListener, WholeListener
+from blueprints.socket.session import Session
 from core.auth.caller import Caller
 from core.bootstrap import Services
 from core.errors import GatewayError, ShuttingDown, Unauthenticated, UnknownAnswer
@@ -55,7 +56,8 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> bool:
         """Accepts everybody, as the former service did; who is not known is told so, and let go."""
         token, services = _token(environ, auth), self._services
-        session = self.server.eio.sockets[self.server.manager.eio_sid_from_sid(sid, PATH)]
+        if (session := self._session(sid)) is None:
+            return False
         client = Client(session, token, lambda: self._later(self._hang_up, sid))
         try:
             caller = services.tokens.verify(token)
@@ -127,10 +129,17 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
             await client.refuse(error)
 
     async def _hang_up(self, sid: str) -> None:
-        session_id = self.server.manager.eio_sid_from_sid(sid, PATH)
+        """A client that polls may come for the last words in several turns."""
+        session = self._session(sid)
         await self.server.disconnect(sid, PATH)
-        if session_id is not None:
-            await self.server.eio.end(session_id)
+        if session is not None:
+            with suppress(ConnectionError):
+                await session.drained()
+            await self.server.eio.end(session.sid)
+
+    def _session(self, sid: str) -> Session | None:
+        session: Session | None = self.server.eio.sockets.get(self.server.manager.eio_sid_from_sid(sid, PATH))
+        return session
 
     def _later(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         """After what the library is about to send."""

@@ -53,6 +53,10 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
         else:
             await self._in_time(self._enqueue(packets))
 
+    async def drained(self) -> None:
+        """Returns when nothing waits to be sent. Raises ConnectionError as `deliver` does."""
+        await self._in_time(self.queue.join())
+
     def _straight(self) -> Any:
         """The connection to write to, if nothing else is on its way to it and it takes something."""
         websocket = self._websocket
