@@ -9,7 +9,7 @@ from core.oracle.push import PushChannel
 from workers.periodic import Periodic
 
 GATHER_S = 0.2  # changes come in groups
-GAP_S = 2.0  # between two searches that changes caused, however many there are
+GAP_S = 1.0  # between two searches that changes caused, however many there are
 
 
 class Discovery:

@@ -147,7 +147,7 @@ class TestMerging:
         assert await found(nodes) == [Listing(URL_A, A, (MODEL,))]
 
 
-BAD_ROWS = [
+BAD_ROWS: list[Any] = [
     None,
     7,
     "node",
