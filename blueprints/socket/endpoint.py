@@ -74,9 +74,15 @@ class Endpoint:
 
     async def _serve(self, request: Request) -> HTTPResponse | None:
         if not _is_upgrade(request):
-            response: HTTPResponse = await self._server.handle_request(request)
-            return response
+            return await self._poll(request)
         return await asyncio.shield(self._server.start_background_task(self._session, request))
+
+    async def _poll(self, request: Request) -> HTTPResponse:
+        try:
+            response: HTTPResponse = await self._server.handle_request(request)
+        except ValueError:  # a host that makes no URL
+            return bad_request()
+        return response
 
     async def _session(self, request: Request) -> HTTPResponse | None:
         try:

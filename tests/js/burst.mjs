@@ -24,7 +24,7 @@ function one(number) {
       const transport = socket.io.engine.transport;
       if (transport.name === "websocket") return finish();
       // The default client is to end as a WebSocket, unless it is told to poll.
-      if (socket.io.opts.transports.length < 2) return finish();
+      if (options.transports) return finish();
       socket.io.engine.once("upgrade", () => finish());
     };
     socket.on("connect_error", (error) => finish(error.message));
