@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from core.auth.caller import Caller
 from core.errors import AnswerExists, GatewayError, UnknownAnswer
@@ -21,22 +22,22 @@ class SpokenAnswer:
     def __init__(self, request: InferenceRequest | None, listener: Listener, seq: int = 0) -> None:
         self.request = request
         self.done: str | None = None
-        self._listener = listener
+        self.listener: Any = listener
         self._seq = seq
         self._over = asyncio.Event()
 
     async def say(self, *pieces: str) -> None:
         """Hands over pieces; returns when more may come."""
-        await self._listener.pieces(self._seq + 1, pieces)
+        await self.listener.pieces(self._seq + 1, pieces)
         self._seq += len(pieces)
 
     async def end(self, end: AnswerEnd = END) -> None:
         self._finish("ended")
-        await self._listener.end(self._seq + 1, end)
+        await self.listener.end(self._seq + 1, end)
 
     async def fail(self, error: GatewayError) -> None:
         self._finish("failed")
-        await self._listener.error(self._seq + 1, error)
+        await self.listener.error(self._seq + 1, error)
 
     def detach(self) -> None:
         self._finish("detached")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from engineio.packet import MESSAGE, Packet
 from websockets.asyncio.client import ClientConnection
 
-from blueprints.socket.frames import ChunkEvents
+from blueprints.socket.frames import PATH, ChunkEvents
 from blueprints.socket.session import MOST_QUEUED
+from tests.e2e.js_clients import NODE, SCRIPTS
 from tests.socket.answers import SpokenAnswer
 from tests.socket.conftest import Client, Door
 from tests.socket.test_events import ASKED
@@ -61,6 +64,21 @@ class TestOrder:
             own = [data for _, data in told if data["request_id"] == str(number)]
             assert [data["seq"] for data in own[:-1]] == list(range(1, 41))
             assert own[-1]["status"] == "done"
+
+    @pytest.mark.asyncio
+    async def test_an_upgrade_in_the_middle_of_a_stream_changes_nothing(self, door: Door) -> None:
+        """Clients of Node begin by polling, ask at once, and upgrade while they are answered."""
+        count = 8
+        session = {"namespace": PATH, "options": {"auth": {"token": door.token}}, "emit": [["inference_stream", ASKED]]}
+        playing = asyncio.create_task(_play(door, [session | {"name": str(number)} for number in range(count)]))
+        speaking = [asyncio.create_task(_speak_through_upgrade(door, number)) for number in range(count)]
+        upgraded = await asyncio.gather(*speaking)
+        for told in (await playing).values():
+            seqs = [data["seq"] for name, data, *_ in told[1:-1] if name == "inference_chunk"]
+            assert seqs == list(range(1, len(seqs) + 1))
+            assert len(seqs) > 100
+            assert [name for name, *_ in told[-2:]] == ["inference_complete", "disconnect"]
+        assert any(upgraded)
 
 
 class TestBackPressure:
@@ -129,6 +147,32 @@ async def _speak(answer: SpokenAnswer, count: int, piece: str = "x") -> None:
     for _ in range(count):
         await answer.say(piece)
     await answer.end()
+
+
+async def _speak_through_upgrade(door: Door, number: int) -> bool:
+    """Speaks until the client has upgraded and a while longer; whether it had to wait for that."""
+    answer = await door.answers.next(number)
+    session = answer.listener._client._session
+    waited = False
+    for turn in range(2000):
+        await answer.say(str(turn))
+        await asyncio.sleep(0.001 if turn % 3 else 0)
+        if session.upgraded and turn > 100:
+            break
+        waited = waited or not session.upgraded
+    await answer.say(*"abc")
+    await answer.end()
+    return waited
+
+
+async def _play(door: Door, sessions: list[dict[str, Any]]) -> dict[str, Any]:
+    argument = json.dumps({"url": door.url, "sessions": sessions})
+    node = await asyncio.create_subprocess_exec(
+        NODE, SCRIPTS / "sessions.mjs", argument, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(node.communicate(), 60)
+    told: dict[str, Any] = json.loads(output)
+    return told
 
 
 async def _say_until_blocked(answer: SpokenAnswer) -> int:
