@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -19,13 +20,15 @@ from core.errors import (
     GatewayError,
     NodesFailed,
     ShuttingDown,
+    StoreUnavailable,
     UnknownAnswer,
 )
 from core.inference.answers.book import ENTRY
 from core.inference.answers.messages import Found, Place, Resume, encode
 from core.inference.requests import InferenceRequest
-from core.store import Store
+from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB
+from tests.fakes.redis_server import RedisServer
 from tests.inference.answer_workers import Client, Script, Worker, open_worker, until
 
 LETTERS = [["a", "b"], ["c"], ["d", "e", "f"], ["g"]]
@@ -474,7 +477,7 @@ class TestOneOfTwoWorkersThatDies:
             open_worker(redis_url, store, script, beat_s=0.1) as other,
         ):
             owner.answers.start(ADA, ASKED, "one", Client()).detach()
-            client = Client(pause_s=1.0)
+            client = Client(pause_s=0.5)
             await (await other.answers.resume(ADA, "one", 0, client)).wait()
 
             assert client.text == "abcdefg"
@@ -491,6 +494,39 @@ class TestOneOfTwoWorkersThatDies:
         await other.answers.resume(ADA, "one", 0, client)
         await until(lambda: client.text == "ab")
         return client
+
+
+@pytest.mark.asyncio
+class TestRedisThatGoesAway:
+    async def test_the_answer_is_lost_to_other_workers_until_redis_is_back(self, tmp_path: Path) -> None:
+        server, script = RedisServer(tmp_path), Script(LETTERS)
+        server.start()
+        try:
+            async with (
+                open_store(server.url, timeout_s=10) as store,
+                open_worker(server.url, store, script, beat_s=0.1) as owner,
+                open_worker(server.url, store, script, beat_s=0.1) as other,
+            ):
+                client, late = Client(), Client()
+                script.pause_s = 0.02
+                owner.answers.start(ADA, ASKED, "one", Client()).detach()
+                client.gate.clear()
+                await other.answers.resume(ADA, "one", 0, client)
+                await until(lambda: client.calls == 1)
+                server.stop()
+                client.gate.set()
+                await ended(client)
+                assert isinstance(client.outcome, AnswerLost)
+                await until(lambda: not other.bus.is_heard)
+                with pytest.raises(StoreUnavailable):
+                    await other.answers.resume(ADA, "one", client.last, Client())
+
+                server.start()
+                await until(lambda: other.bus.is_heard and owner.bus.is_heard)
+                await (await other.answers.resume(ADA, "one", client.last, late)).wait()
+                assert client.text + late.text == "abcdefg"
+        finally:
+            server.stop()
 
 
 async def fall_silent(worker: Worker) -> None:
