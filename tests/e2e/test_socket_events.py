@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jwt
 import pytest
 
 from tests.e2e.client import eventually_none_work, post
+from tests.e2e.conftest import gateway_with
 from tests.e2e.js_clients import NODE, SCRIPTS, watched
 from tests.e2e.network import AGENT, PETALS, Network
 from tests.e2e.server import DEFAULTS, GatewayServer
@@ -51,6 +53,12 @@ class TestFormerClients:
         assert [event[0] for event in told] == [event[0] for event in session["events"]], told
         for event, expected in zip(told, session["events"], strict=True):
             assert _is_like(event[1:], expected[1:]), (event, expected)
+
+    def test_nothing_of_it_is_an_error_in_the_log(
+        self, played: dict[str, list[list[Any]]], gateway: GatewayServer
+    ) -> None:
+        assert played
+        assert not [line for line in gateway.log().splitlines() if " ERROR " in line and "socket" in line]
 
     def test_a_stream_is_the_nodes_text(self, played: dict[str, list[list[Any]]]) -> None:
         for name in ("websocket only", "polling only", "default transports, auth.token, inference_stream"):
@@ -97,6 +105,26 @@ class TestNodes:
                 text += event["data"]["data"]
         assert (event["event"], event["data"]["status"]) == ("inference_complete", "done")
         assert text == "".join(words)
+
+
+class TestShutdown:
+    def test_a_running_stream_is_told_that_it_may_try_again_before_its_link_is_dropped(self, nodes: Network) -> None:
+        nodes.agent.answers, nodes.agent.delay_s = (["word "] * 2000,), 0.01
+        with (
+            gateway_with(nodes.agent.url, SHUTDOWN_TIMEOUT="1s") as server,
+            watched(server.url + PATH, {"auth": {"token": sign_in(server.url)}, "reconnection": False}) as client,
+        ):
+            client.until("connect")
+            client.emit("inference_stream", _asked(AGENT))
+            client.until("event")
+            server.signal(signal.SIGTERM)
+            while (event := client.until("event"))["event"] == "inference_chunk":
+                pass
+            assert (event["event"], event["data"]["statusCode"]) == ("inference_error", 503)
+            assert event["data"]["retryable"] is True
+            assert client.until("disconnect")["reason"] == "transport close"
+            assert server.wait() == 0
+            assert " ERROR " not in server.log()
 
 
 def _asked(model: str, **more: Any) -> dict[str, Any]:
