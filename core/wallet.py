@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import eth_keys.exceptions
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
+
+# A library of eth_account's (py_ecc) raises Python's limit to 100,000 for the whole process: a body of so many nested
+# lists would then overflow the C stack of a JSON parser and kill the worker, instead of being refused.
+sys.setrecursionlimit(1_000)
 
 ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 SIGNATURE = re.compile(r"0x(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{130})")
+CONTRACT_SIGNATURE = re.compile(r"0x(?:[0-9a-fA-F]{2}){1,8192}")
 CURVE_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141  # of secp256k1
 V = {0: 27, 1: 28, 27: 27, 28: 28}
 Y_PARITY = 1 << 255
@@ -66,6 +73,11 @@ def parse_signature(text: str) -> bytes:
     return r + s.to_bytes(32) + bytes([v])
 
 
+def parse_contract_signature(text: str) -> bytes | None:
+    """A contract wallet's signature, any bytes as hex behind 0x; None when it is none, or larger than 8 KiB."""
+    return bytes.fromhex(text[2:]) if CONTRACT_SIGNATURE.fullmatch(text) else None
+
+
 def recover_text(text: str, signature: bytes) -> str:
     """The lower-case address that signed a text (EIP-191, personal_sign). Raises BadSignature."""
     return _recover(encode_defunct(text=text), signature)
@@ -74,6 +86,20 @@ def recover_text(text: str, signature: bytes) -> str:
 def recover_typed(typed_data: dict[str, Any], signature: bytes) -> str:
     """The lower-case address that signed complete EIP-712 JSON. Raises BadSignature."""
     return _recover(encode_typed_data(full_message=typed_data), signature)
+
+
+def hash_text(text: str) -> bytes:
+    """The 32 bytes that are signed for a text (EIP-191)."""
+    return _hash(encode_defunct(text=text))
+
+
+def hash_typed(typed_data: dict[str, Any]) -> bytes:
+    """The 32 bytes that are signed for complete EIP-712 JSON."""
+    return _hash(encode_typed_data(full_message=typed_data))
+
+
+def _hash(message: SignableMessage) -> bytes:
+    return keccak(b"\x19" + message.version + message.header + message.body)
 
 
 def _recover(message: SignableMessage, signature: bytes) -> str:

@@ -64,5 +64,5 @@ def _static(url: str) -> Listing | None:
     try:
         return Listing(str(parse(url)))
     except InvalidUrl as problem:
-        log.error("a node of NODE_URLS or PETALS_API_URL is left out: %s", problem)
+        log.warning("a node of NODE_URLS or PETALS_API_URL is left out: %s", problem)
         return None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+import core
 from core.oracle.client import OracleClient, OracleUnavailable, open_oracle
 from tests.fakes.oracle_server import NODES, TOPOLOGY, Fault, OracleServer, node_row
 
@@ -64,6 +67,17 @@ class TestGet:
         with pytest.raises(OracleUnavailable):
             await client.get(NODES)
         assert oracle.asked("/echo") == 0
+
+    async def test_deep_json_is_refused_also_by_a_process_that_knows_wallets(self, oracle: OracleServer) -> None:
+        """One of the wallets' libraries raises the recursion limit so far that the parser would overflow the stack."""
+        program = "import core.bootstrap, msgspec; msgspec.json.decode(b'[' * 100_000)"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE, cwd=Path(core.__file__).parent.parent
+        )
+        _, said = await process.communicate()
+
+        assert process.returncode == 1
+        assert b"RecursionError" in said
 
     async def test_a_missing_page_is_no_answer(self, client: OracleClient) -> None:
         with pytest.raises(OracleUnavailable, match="it answered 404"):
