@@ -13,10 +13,12 @@ import pytest
 
 from tests.e2e.client import eventually_none_work, post
 from tests.e2e.conftest import gateway_with
-from tests.e2e.js_clients import NODE, SCRIPTS, watched
+from tests.e2e.js_clients import NODE, POLLING, SCRIPTS, WEBSOCKET, watched
 from tests.e2e.network import AGENT, PETALS, Network
 from tests.e2e.server import DEFAULTS, GatewayServer
 from tests.e2e.wallet import sign_in
+from tests.fakes.balancer import balancing
+from tests.fakes.redis_server import RedisServer
 
 SESSIONS = json.loads((Path(__file__).parent.parent / "vectors" / "socket.json").read_text("utf-8"))["sessions"]
 PATH = "/ws/inference"
@@ -38,10 +40,7 @@ def played(gateway: GatewayServer, running_nodes: Network) -> dict[str, list[lis
         }
         for session in SESSIONS
     ]
-    argument = json.dumps({"url": gateway.url, "sessions": sessions})
-    ended = subprocess.run([NODE, SCRIPTS / "sessions.mjs", argument], capture_output=True, timeout=120, check=True)
-    told: dict[str, list[list[Any]]] = json.loads(ended.stdout)
-    return told
+    return _play(gateway.url, sessions)
 
 
 class TestFormerClients:
@@ -107,6 +106,32 @@ class TestNodes:
         assert text == "".join(words)
 
 
+class TestMachines:
+    def test_streams_are_whole_when_each_request_goes_to_another_machine(
+        self, redis_server: RedisServer, nodes: Network
+    ) -> None:
+        words = [f"w{number} " for number in range(80)]
+        nodes.agent.answers, nodes.agent.delay_s = (words,), 0.005
+        redis_server.flush()
+        with (
+            gateway_with(nodes.agent.url, REDIS_URL=redis_server.url) as one,
+            gateway_with(nodes.agent.url, REDIS_URL=redis_server.url) as other,
+            balancing([one.port, other.port]) as balancer,
+        ):
+            session = {"namespace": PATH, "emit": [["inference_stream", _asked(AGENT)]]}
+            options = [{}, {}, {}, POLLING, WEBSOCKET]
+            told = _play(
+                balancer.url,
+                [
+                    session | {"name": str(number), "options": {"auth": {"token": sign_in(one.url)}, **more}}
+                    for number, more in enumerate(options)
+                ],
+            )
+        for events in told.values():
+            assert "".join(event[1]["data"] for event in events if event[0] == "inference_chunk") == "".join(words)
+            assert [event[0] for event in events[-2:]] == ["inference_complete", "disconnect"]
+
+
 class TestShutdown:
     def test_a_running_stream_is_told_that_it_may_try_again_before_its_link_is_dropped(self, nodes: Network) -> None:
         nodes.agent.answers, nodes.agent.delay_s = (["word "] * 2000,), 0.01
@@ -125,6 +150,13 @@ class TestShutdown:
             assert client.until("disconnect")["reason"] == "transport close"
             assert server.wait() == 0
             assert " ERROR " not in server.log()
+
+
+def _play(url: str, sessions: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
+    argument = json.dumps({"url": url, "sessions": sessions})
+    ended = subprocess.run([NODE, SCRIPTS / "sessions.mjs", argument], capture_output=True, timeout=120, check=True)
+    told: dict[str, list[list[Any]]] = json.loads(ended.stdout)
+    return told
 
 
 def _asked(model: str, **more: Any) -> dict[str, Any]:
