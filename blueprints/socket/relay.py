@@ -20,7 +20,7 @@ from blueprints.socket.connection import connection_of
 from blueprints.socket.link import Link
 from blueprints.socket.messages import Answer, Ask, Beat, Headers, decode, encode
 from blueprints.socket.pump import pump
-from blueprints.socket.refusals import unknown_session
+from blueprints.socket.refusals import bad_request, unknown_session
 from core import redis_keys
 from core.bus import Bus
 from core.errors import StoreUnavailable
@@ -107,7 +107,7 @@ class Relay:
 
         An owner that is gone, before or meanwhile, is an unknown session: the answer on which clients reconnect.
         """
-        with self._link(secrets.token_hex(8), owner) as link:
+        with self._forgetting(self._new_link(secrets.token_hex(8), owner)) as link:
             headers = _packed(request.headers.items())
             ask = Ask(link.id, self._worker_id, request.method, request.url, headers, request.body)
             if not await self._bus.publish(_topic(owner), encode(ask)):
@@ -122,31 +122,44 @@ class Relay:
 
     # -- the owner
 
-    async def _answer(self, ask: Ask) -> None:
-        with self._link(ask.link, ask.asker) as link:
-            request = RelayedRequest(ask.method, ask.url, _unpacked(ask.headers), ask.body, link)
-            serving = asyncio.ensure_future(self._serve(request))
+    async def _answer(self, ask: Ask, link: Link) -> None:
+        with self._forgetting(link):
+            serving = asyncio.create_task(self._served(ask, link))
+            either: list[asyncio.Future[Any]] = [serving, link.reply]
             try:
-                await asyncio.wait([serving, link.reply], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if link.accepted:
-                    await serving  # it ends with its frames
+                    await asyncio.wait([serving])  # it ends with its frames
             finally:
                 serving.cancel()  # of a client that left: its poll ends, and with it the session
-            if not link.accepted and not link.ended:
-                link.answer(_answer(ask, serving.result()))
+            if serving.done() and not link.accepted and not link.ended:
+                with suppress(StoreUnavailable):
+                    link.answer(_answer(ask, serving.result()))
+
+    async def _served(self, ask: Ask, link: Link) -> HTTPResponse:
+        try:
+            request = RelayedRequest(ask.method, ask.url, _unpacked(ask.headers), ask.body, link)
+            response: HTTPResponse = await self._serve(request)
+        except Exception as problem:  # noqa: BLE001 - the library lets out whatever a client's nonsense leads to
+            log.info("a relayed session broke off: %r", problem)
+            return bad_request()
+        return response
 
     # -- both
 
-    @contextmanager
-    def _link(self, link_id: str, peer: str) -> Iterator[Link]:
+    def _new_link(self, link_id: str, peer: str) -> Link:
         topic = _topic(peer)
         link = Link(link_id, peer, lambda message: self._bus.post(topic, encode(message)))
         self._links[link_id] = link
         self._heard[peer] = asyncio.get_running_loop().time()
+        return link
+
+    @contextmanager
+    def _forgetting(self, link: Link) -> Iterator[Link]:
         try:
             yield link
         finally:
-            del self._links[link_id]
+            del self._links[link.id]
             with suppress(StoreUnavailable):
                 link.close_now()
 
@@ -163,7 +176,8 @@ class Relay:
                 self._hear(link.peer)
                 link.receive(message)
         elif message.link not in self._links and len(self._links) < MOST_LINKS:
-            self._start(self._answer(message))
+            link = self._new_link(message.link, message.asker)  # now: its end may be the next message
+            self._start(self._answer(message, link))
 
     def _hear(self, peer: str) -> None:
         if peer in self._heard:

@@ -28,6 +28,7 @@ class Connection:
     """One TCP connection to a port of this machine."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
         self._host = f"127.0.0.1:{port}"
 
