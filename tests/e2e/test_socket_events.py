@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.sync.client import connect
 
 from tests.e2e.client import eventually_none_work, post
 from tests.e2e.conftest import gateway_with
@@ -88,6 +89,20 @@ class TestNodes:
             client.until("event")
         eventually_none_work(nodes.agent, within_s=5)
 
+    def test_one_that_says_so_does_not_leave_a_named_answer_behind(
+        self, gateway: GatewayServer, nodes: Network
+    ) -> None:
+        nodes.agent.answers, nodes.agent.delay_s = (["word "] * 2000,), 0.01
+        address = f"ws://127.0.0.1:{gateway.port}/socket.io/?EIO=4&transport=websocket"
+        with connect(address, compression=None) as websocket:
+            websocket.recv()
+            websocket.send(f"40{PATH}," + json.dumps({"token": sign_in(gateway.url)}))
+            websocket.recv()
+            websocket.send(f"42{PATH}," + json.dumps(["inference_stream", _asked(AGENT, request_id="a")]))
+            assert "inference_chunk" in str(websocket.recv())
+            websocket.send(f"41{PATH},")
+        eventually_none_work(nodes.agent, within_s=5)
+
     def test_an_answer_is_resumed_on_another_connection(self, gateway: GatewayServer, nodes: Network) -> None:
         words = [f"w{number} " for number in range(60)]
         nodes.agent.answers, nodes.agent.delay_s = (words,), 0.02
@@ -106,6 +121,7 @@ class TestNodes:
         assert text == "".join(words)
 
 
+@pytest.mark.long
 class TestMachines:
     def test_streams_are_whole_when_each_request_goes_to_another_machine(
         self, redis_server: RedisServer, nodes: Network
