@@ -151,6 +151,8 @@ class RelayAgent:
                 return self.socket.transport.abort()
             text = "x" * 900_000 if self.fault == Fault.GIANT else content
             await self.send({"type": "chunk", "id": request_id, "content": text})
+        if self.fault == Fault.ENDLESS:
+            await asyncio.sleep(0.2)  # in one read with the first chunk it would be too much before the first token
         while self.fault == Fault.ENDLESS:
             await self.send({"type": "chunk", "id": request_id, "content": " and on" * 10})
         return await self.send({"type": "done", "id": request_id})

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from core.nodes.relay.exchange import RelayExchange
 from core.nodes.relay.transport import RelayTransport
 from core.nodes.transport.failures import NodeBroken, NodeFailed, NodeSilent, NodeUnreachable
 from core.nodes.transport.origin import Request
-from core.store import Store
+from core.store import Store, open_store
+from tests.fakes.redis_server import RedisServer
 
 ADDRESS = "0x" + "ab" * 20
 URL = f"relay://{ADDRESS}"
@@ -224,6 +226,26 @@ class TestTwoWorkers:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+class TestRedisAway:
+    async def test_who_leaves_meanwhile_is_off_the_list_soon_after(self, tmp_path: Path) -> None:
+        server = RedisServer(tmp_path)
+        server.start()
+        try:
+            async with open_store(server.url) as store, open_bus(server.url) as bus:
+                worker = Worker("worker01", store, bus)
+                connection = await worker.join()
+                server.stop()
+                await worker.agents.leave(connection)
+                server.start()
+
+                await worker.agents.refresh()
+
+                assert await AgentDirectory(store).sync([]) == (False, [])
+        finally:
+            server.stop()
 
 
 @pytest.mark.asyncio

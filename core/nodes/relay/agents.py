@@ -40,6 +40,7 @@ class Agents:
         self._sync_s = sync_s
         self._own: dict[str, AgentConnection] = {}  # by connection
         self._known: dict[str, Entry] = {}  # by address
+        self._undropped: list[Entry] = []  # since Redis was away
         self._when_changed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,9 +105,11 @@ class Agents:
         """Takes an entry off the list whose socket is gone; if its worker lives after all, it is put back soon."""
         if self._known.get(entry.address) == entry:
             self._replace({address: known for address, known in self._known.items() if known != entry})
-        with suppress(StoreUnavailable):  # then it ends by itself
+        try:
             if await self._directory.leave(entry):
                 self._tell()
+        except StoreUnavailable:
+            self._undropped.append(entry)
 
     # -- how they are known
 
@@ -123,6 +126,9 @@ class Agents:
 
     async def refresh(self) -> None:
         """Vouches for this worker's own agents and reads the list once."""
+        undropped, self._undropped = self._undropped, []
+        for entry in undropped:
+            await self.drop(entry)
         before = self._known
         own = [connection.entry for connection in self._own.values()]
         try:
