@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from sanic import Request, Sanic
 
-from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, report, socket
+from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, payment, report, socket
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate, present_oracle_key
 from blueprints.middleware import register_middleware
 from conf.settings import Settings
-from core.access.tiers import TierResolver
+from core.access.tiers import Standings
 from core.auth.caller import Caller
 from core.auth.keys import OracleKey
 from core.bootstrap import Services
 
-BLUEPRINTS = (health.bp, docs.bp, auth.bp, models.bp, nodes.bp, inference.bp, openai.bp, report.bp, agent_relay.bp)
+BLUEPRINTS = (
+    health.bp,
+    docs.bp,
+    auth.bp,
+    models.bp,
+    nodes.bp,
+    inference.bp,
+    openai.bp,
+    payment.bp,
+    report.bp,
+    agent_relay.bp,
+)
 
 
 def register(app: Sanic, settings: Settings) -> None:
@@ -36,11 +47,11 @@ def register_services(app: Sanic, services: Services) -> None:
     app.ctx.services = services
     app.ext.add_dependency(Caller, authenticate)
     app.ext.add_dependency(OracleKey, present_oracle_key)
-    app.ext.add_dependency(TierResolver, _tiers)  # a protocol: `dependency` goes by the object's own type
+    app.ext.add_dependency(Standings, _standings)  # a protocol: `dependency` goes by the object's own type
     for service in services.injectable():
         app.ext.dependency(service)
 
 
-def _tiers(request: Request) -> TierResolver:
+def _standings(request: Request) -> Standings:
     services: Services = request.app.ctx.services
     return services.tiers

@@ -9,6 +9,7 @@ from blueprints.api_inference import INFERENCE
 from blueprints.api_network import DOCUMENT, HEALTH, MODELS, NODES, REPORTS
 from blueprints.api_openai import OPENAI
 from blueprints.api_operation import Operation
+from blueprints.api_payment import PAYMENT
 from blueprints.api_schemas import schemas
 from blueprints.api_sign_in import SIGN_IN
 
@@ -16,6 +17,7 @@ SECTIONS: dict[str, tuple[str, tuple[Operation, ...]]] = {
     "Sign-in": ("A wallet proves that it owns its address, and gets a token for it.", SIGN_IN),
     "Inference": ("Answers from the network's models, whole or streamed.", INFERENCE),
     "OpenAI": ("The same for any OpenAI client: base URL `/v1`, the token as its API key.", OPENAI),
+    "Payment": ("Pro is paid from a deposit at the payment contract.", PAYMENT),
     "Models": ("What can be asked for.", MODELS),
     "Nodes": ("Who serves it.", NODES),
     "Reports": ("What agents say of themselves.", REPORTS),

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from core.access.tiers import Source
 from core.catalog import Tier
+from core.chain.chain import ChainState
 from core.complaints import LARGEST
 from core.inference.native_body import MAX_TOKENS
 from core.inference.requests import MAX_MESSAGES, MAX_MODEL_NAME, MAX_TEXT
@@ -20,6 +22,9 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0)]
 Figure = Annotated[float, Meta(ge=0, le=LARGEST)]
+Wei = Annotated[str, Meta(pattern="^[0-9]+$")]
+Plm = Annotated[str, Meta(pattern=r"^[0-9]{1,60}(\.[0-9]{1,18})?$")]
+SOURCE = "How well it is known: `stale` and `unknown` while the chain is away, `off` when nobody asks a chain."
 
 
 # --- what clients send to /api/v1; fields that are not listed here are refused ---
@@ -95,6 +100,7 @@ class Readiness(msgspec.Struct):
     nodes: Annotated[Count, Meta(description="Nodes online.")]
     background: Annotated[Count | None, Meta(description="Seconds since the background workers' last sign of life.")]
     leader: Annotated[str | None, Meta(description="Which background worker leads; null when none does.")]
+    chain: Annotated[ChainState, Meta(description="The payment contract's chain; `off` without a contract.")]
     draining: Annotated[bool, Meta(description="Whether this process is about to end.")]
 
 
@@ -113,11 +119,64 @@ class Token(msgspec.Struct):
     token: Annotated[str, Meta(description="A JWT. Send it as `Authorization: Bearer <token>`.")]
 
 
+class Window(msgspec.Struct, rename="camel"):
+    """The Free quota, in the fields of a 429."""
+
+    used: Count
+    limit: Count
+    reset_at: Annotated[Moment | None, Meta(description="When there is one more; null while none is used.")]
+
+
 class Account(msgspec.Struct):
     """The wallet that asks."""
 
     address: Annotated[Address, Meta(description="In lower case.")]
     tier: Tier
+    tier_source: Annotated[Source, Meta(description=SOURCE)]
+    balance_wei: Annotated[Wei | None, Meta(description="The deposit; null when there is none to be known.")]
+    balance_plm: Plm | None
+    rate_limit: Annotated[Window | None, Meta(description="The Free quota; null for Pro.")]
+
+
+class DepositRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How much is to be paid in."""
+
+    amount: Annotated[Plm, Meta(description="In PLM, more than 0.")]
+
+
+class PaymentBalance(msgspec.Struct):
+    """The wallet's deposit at the payment contract."""
+
+    address: Annotated[Address, Meta(description="In lower case.")]
+    tier: Tier
+    source: Annotated[Source, Meta(description=SOURCE)]
+    balance_wei: Wei
+    balance_plm: Plm
+    cost_per_1000_tokens_wei: Wei
+    cost_per_1000_tokens_plm: Plm
+
+
+class Transaction(msgspec.Struct, rename="camel"):
+    """As eth_sendTransaction takes it; quantities are hex."""
+
+    to: Address
+    data: str
+    value: str
+    chain_id: str
+
+
+class Deposit(msgspec.Struct):
+    """A transaction for the wallet to sign, and what it leads to."""
+
+    contract: Address
+    chain_id: int
+    abi: Annotated[list[dict[str, Any]], Meta(description="The ABI of `deposit()`.")]
+    transaction: Transaction
+    amount_wei: Wei
+    amount_plm: Plm
+    missing_for_pro_plm: Annotated[Plm, Meta(description="What is missing for Pro before this deposit.")]
+    pro_afterwards: bool
+    note: str
 
 
 class Done(msgspec.Struct):

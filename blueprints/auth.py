@@ -8,11 +8,16 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import json
 
 from blueprints.routing import READ
-from core.access.tiers import TierResolver
+from core.access.grant import Quota
+from core.access.tiers import Standings
+from core.access.window import QuotaWindow
 from core.auth.caller import Caller
 from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
 from core.body import decode_object
+from core.catalog import Tier
+from core.chain.amounts import plm
+from core.clock import iso
 from core.errors import InvalidRequest
 from core.wallet import is_address
 
@@ -43,10 +48,24 @@ async def verify(request: Request, sign_in: SignIn) -> HTTPResponse:
 
 
 @bp.route("/me", methods=READ)
-async def me(_: Request, caller: Caller, tokens: TokenService, tiers: TierResolver) -> HTTPResponse:
-    """The caller's address and tier."""
+async def me(
+    _: Request, caller: Caller, tokens: TokenService, standings: Standings, window: QuotaWindow
+) -> HTTPResponse:
+    """The caller's address and tier, as ever; besides these his deposit, and his quota while he is Free."""
     await tokens.ensure_live(caller)
-    return json({"address": caller.subject, "tier": await tiers.tier_of(caller)})
+    standing = await standings.standing_of(caller)
+    balance = None if standing.credit is None else standing.credit.balance
+    quota = await window.of(caller.subject) if standing.tier is Tier.FREE else None
+    return json(
+        {
+            "address": caller.subject,
+            "tier": standing.tier,
+            "tier_source": standing.source,
+            "balance_wei": None if balance is None else str(balance),
+            "balance_plm": None if balance is None else plm(balance),
+            "rate_limit": None if quota is None else _shown(quota),
+        }
+    )
 
 
 @bp.post("/logout")
@@ -54,6 +73,11 @@ async def logout(_: Request, caller: Caller, tokens: TokenService) -> HTTPRespon
     """Ends the token that was used to ask."""
     await tokens.revoke(caller)
     return json({"status": "ok"}, 201)
+
+
+def _shown(quota: Quota) -> dict[str, Any]:
+    reset_at = iso(quota.reset_at_ms / 1000) if quota.used else None
+    return {"used": quota.used, "limit": quota.limit, "resetAt": reset_at}
 
 
 def _fields(request: Request, *names: str) -> dict[str, str]:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from conf.settings import Settings
 from core.access.admission import Admission, Limits
-from core.access.tiers import FreeForAll, TierResolver
+from core.access.tier_cache import TierCache
+from core.access.tier_events import TierEvents
+from core.access.tiers import Standings, TierResolver
+from core.access.window import QuotaWindow
 from core.auth.agent_signature import AgentSignatures
 from core.auth.keys import OperatorKey, OracleKey
 from core.auth.nonces import Nonces
@@ -19,9 +22,13 @@ from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
 from core.auth.used_signatures import UsedSignatures
 from core.billing.ledger import Ledger
+from core.billing.payment_services import ChainAccess, open_payments
+from core.billing.payments import Payments
 from core.billing.reaper import Reaper
 from core.bus import Bus, open_bus
 from core.catalog import Catalog
+from core.chain.chain import open_chain
+from core.chain.payment_events import PaymentEvents
 from core.clock import Clock, SystemClock
 from core.draining import Drain
 from core.errors import ShuttingDown
@@ -80,7 +87,9 @@ class Services:
     oracle_key: OracleKey
     reports: AgentReports
     agent_signatures: AgentSignatures
-    tiers: TierResolver
+    tiers: Standings
+    payments: Payments
+    quota_window: QuotaWindow
     inference: InferenceService
     answers: Answers
     ledger: Ledger
@@ -97,6 +106,8 @@ class Services:
             self.catalog,
             self.tokens,
             self.sign_in,
+            self.payments,
+            self.quota_window,
             self.inference,
             self.ledger,
             self.nodes,
@@ -116,6 +127,7 @@ class BackgroundServices:
     prober: NodeProber
     oracle_nodes: OracleNodes | None
     reaper: Reaper
+    tier_events: TierEvents | None  # None without a payment contract
     reporter: MetricsReporter | None  # None when the settings name no Oracle, or nothing to report with
 
 
@@ -123,10 +135,10 @@ class BackgroundServices:
 async def open_services(settings: Settings, tiers: TierResolver | None = None) -> AsyncIterator[Services]:
     """The services of one web worker. `tiers` replaces where tiers come from."""
     clock, catalog, drain = SystemClock(), read_catalog(settings), Drain(settings.shutdown_timeout_s)
-    tiers = tiers or FreeForAll()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(required_redis_url(settings)))
         bus = await stack.enter_async_context(open_bus(required_redis_url(settings)))
+        money = await stack.enter_async_context(open_payments(_chain_access(settings), store, bus, clock))
         nodes = NodeRegistry(store, clock, Ejection())
         await nodes.start(bus)
         stack.push_async_callback(nodes.stop)
@@ -153,7 +165,7 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         )
         admission = Admission(
             store,
-            tiers,
+            tiers or money.standings,
             catalog,
             _limits(settings),
             _lease_s(settings),
@@ -172,19 +184,21 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
             bus=bus,
             catalog=catalog,
             tokens=tokens,
-            sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins),
+            sign_in=SignIn(Nonces(store), tokens, settings.chain_id, settings.cors_origins, money.contract_wallets),
             operator_key=OperatorKey(settings.openai_compat_api_key),
             oracle_key=OracleKey(settings.oracle_api_key),
             reports=reports,
             agent_signatures=AgentSignatures(used, clock),
-            tiers=tiers,
+            tiers=money.standings,
+            payments=money.payments,
+            quota_window=QuotaWindow(store, limit=settings.free_tier_limit, window_s=settings.free_tier_window_s),
             inference=inference,
             answers=answers,
             ledger=ledger,
             nodes=nodes,
             agents=agents,
             handshake=Handshake(used, clock, settings.relay_wallets),
-            readiness=Readiness(store, nodes, drain, clock),
+            readiness=Readiness(store, nodes, drain, clock, money.chain),
             drain=drain,
         )
 
@@ -200,6 +214,7 @@ async def open_background_services(settings: Settings) -> AsyncIterator[Backgrou
         async with (
             _open_oracle_nodes(settings, store) as oracle_nodes,
             _open_reporter(settings, store, lease, clock) as reporter,
+            _open_tier_events(settings, TierCache(store, bus, clock)) as tier_events,
         ):
             sources: list[NodeSource] = [_static_nodes(settings), *([oracle_nodes] if oracle_nodes else [])]
             prober = NodeProber(
@@ -213,6 +228,7 @@ async def open_background_services(settings: Settings) -> AsyncIterator[Backgrou
                 prober=prober,
                 oracle_nodes=oracle_nodes,
                 reaper=Reaper(store),
+                tier_events=tier_events,
                 reporter=reporter,
             )
 
@@ -249,6 +265,21 @@ async def _open_reporter(
             missing = "ORACLE_API_KEY" if settings.metrics_wallets == NODES else "PRIVATE_KEY"
             log.warning("%s is not set: nothing is reported to the Oracle", missing)
             yield None
+
+
+@asynccontextmanager
+async def _open_tier_events(settings: Settings, cache: TierCache) -> AsyncIterator[TierEvents | None]:
+    if settings.inference_payment_address is None:
+        yield None
+        return
+    async with open_chain(settings.chain_rpc_url, settings.chain_id) as chain:
+        yield TierEvents(cache, PaymentEvents(chain, settings.inference_payment_address))
+
+
+def _chain_access(settings: Settings) -> ChainAccess:
+    return ChainAccess(
+        rpc_url=settings.chain_rpc_url, chain_id=settings.chain_id, contract=settings.inference_payment_address
+    )
 
 
 def read_catalog(settings: Settings) -> Catalog:

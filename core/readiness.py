@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import lease, redis_keys
+from core.chain.chain import Chain, ChainState
 from core.clock import Clock
 from core.draining import Drain
 from core.errors import StoreUnavailable
@@ -15,7 +16,10 @@ from core.store import Store
 class Readiness:
     """Looks at what serving depends on."""
 
-    def __init__(self, store: Store, nodes: NodeRegistry, drain: Drain, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, nodes: NodeRegistry, drain: Drain, clock: Clock, chain: Chain | None = None
+    ) -> None:
+        self._chain = chain
         self._store = store
         self._nodes = nodes
         self._drain = drain
@@ -23,11 +27,12 @@ class Readiness:
 
     async def report(self) -> dict[str, Any]:
         """
-        {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "draining"}.
+        {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "chain", "draining"}.
 
         `background` is the age of the background workers' last heartbeat in seconds, `leader` the name of the one
         that leads. They are null when there is none: then the health of the nodes grows old, but requests are still
-        served.
+        served. `chain` is "off" without a payment contract; when it is anything but "ok", those whose tier is not known
+        are served as Free.
         """
         redis, background, leader = "ok", None, None
         try:
@@ -44,5 +49,6 @@ class Readiness:
             "nodes": online,
             "background": background,
             "leader": leader,
+            "chain": ChainState.OFF if self._chain is None else self._chain.state,
             "draining": self._drain.draining,
         }

@@ -16,6 +16,7 @@ import uvloop
 
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings
+from core.access.tier_events import TierEvents
 from core.bootstrap import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
@@ -25,6 +26,7 @@ from workers import heartbeat, leading, probing, reaping, reporting
 from workers.discovery import Discovery
 from workers.periodic import Job, Periodic
 from workers.signals import on_first_stop
+from workers.tier_watch import TierWatch
 
 CLOSING_S = 3  # platforms kill what has not ended 5 s after a stop signal
 
@@ -77,6 +79,7 @@ def leaders_jobs(settings: Settings, services: BackgroundServices) -> list[Job]:
         Periodic("sharing the nodes' health", partial(probing.share, fleet), probing.SHARE_EVERY_S),
         *discovery_jobs(settings, services.oracle_nodes),
         *reporting_jobs(settings, services.reporter),
+        *payment_jobs(settings, services.tier_events),
     ]
 
 
@@ -92,6 +95,16 @@ def reporting_jobs(settings: Settings, reporter: MetricsReporter | None) -> list
     if reporter is None:
         return []
     return [Periodic("reporting to the Oracle", partial(reporting.report, reporter), settings.metrics_interval_s)]
+
+
+def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Job]:
+    """None without a payment contract; then nobody imports web3, as no web worker ever does."""
+    if events is None or settings.inference_payment_address is None:
+        return []
+    from core.chain.payment_subscription import payment_users  # noqa: PLC0415 - 45 MB that most processes never need
+
+    address = settings.inference_payment_address
+    return [TierWatch(events, partial(payment_users, settings.chain_ws_url, settings.chain_id, address))]
 
 
 def _checked_settings() -> Settings:

@@ -83,6 +83,11 @@ class Challenge:
         moment = datetime.fromtimestamp(self.issued_ms / 1000, UTC)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+    @property
+    def hashes(self) -> tuple[bytes, bytes, bytes]:
+        """What a contract that signs in the name of the address is asked about: 32 bytes for each of the three."""
+        return wallet.hash_text(self.message), wallet.hash_typed(self.typed_data), wallet.hash_text(self.siwe)
+
     def signed_by_address(self, signature: bytes) -> bool:
         """Whether the address itself made this signature over one of the three. Raises wallet.BadSignature."""
         return (

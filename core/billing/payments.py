@@ -100,5 +100,3 @@ def _note(terms: Terms) -> str:
         f"Pro lasts while at least {minimum} PLM are deposited: exactly {minimum} PLM fall to Free with the first"
         f" answer that is paid. Deposit more than {minimum} PLM to stay Pro."
     )
-
-

@@ -46,7 +46,7 @@ class Terms:
 
 
 class PaymentContract:
-    """The contract at a lower-case address. Every method raises ChainUnavailable, also when no such contract is there."""
+    """The contract at a lower-case address. Every method raises ChainUnavailable, also without such a contract."""
 
     def __init__(self, chain: Chain, address: str) -> None:
         self._chain = chain

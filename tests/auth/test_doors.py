@@ -18,7 +18,8 @@ from sanic_ext.extensions.injection.extension import InjectionExtension
 from blueprints.auth import bp
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate
-from core.access.tiers import FreeForAll, TierResolver
+from core.access.tiers import FreeForAll, Standings
+from core.access.window import QuotaWindow
 from core.auth.caller import Caller
 from core.auth.keys import OperatorKey
 from core.auth.nonces import Nonces
@@ -56,8 +57,8 @@ def build(store: Store) -> Sanic:
     app.blueprint(bp)
     register_errors(app)
     app.ext.add_dependency(Caller, authenticate)
-    app.ext.add_dependency(TierResolver, lambda: tiers)
-    for service in (tokens, sign_in):
+    app.ext.add_dependency(Standings, lambda: tiers)
+    for service in (tokens, sign_in, QuotaWindow(store, limit=10, window_s=3600)):
         app.ext.dependency(service)
     return app
 
@@ -151,7 +152,14 @@ class TestVerify:
 
         assert await get(http, "/api/v1/auth/me", f"Bearer {token}") == (
             200,
-            {"address": WALLET.address, "tier": "free"},
+            {
+                "address": WALLET.address,
+                "tier": "free",
+                "tier_source": "off",
+                "balance_wei": None,
+                "balance_plm": None,
+                "rate_limit": {"used": 0, "limit": 10, "resetAt": None},
+            },
         )
 
     @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""The payment contract's events as they happen. Only the background worker imports this: web3 is large."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from web3 import AsyncWeb3, WebSocketProvider
+from web3.exceptions import Web3Exception
+from web3.types import LogsSubscriptionArg
+from websockets.exceptions import WebSocketException
+
+from core.chain.payment_contract import USER_TOPICS
+from core.chain.payment_events import user_of
+
+TIMEOUT_S = 5.0  # for connecting, and for each answer
+MAX_MESSAGE = 1024 * 1024  # bytes
+
+
+class SubscriptionFailed(Exception):
+    """No events from here; the text is ours, since the URL may carry a key."""
+
+
+@asynccontextmanager
+async def payment_users(url: str, chain_id: int, address: str) -> AsyncIterator[AsyncIterator[str]]:
+    """
+    The lower-case address of each user as something happens to his deposit, from the moment this is entered.
+
+    Raises SubscriptionFailed: at the start when the endpoint is away or of another chain, later when it is lost.
+    """
+    provider = WebSocketProvider(
+        url,
+        request_timeout=TIMEOUT_S,
+        max_connection_retries=1,
+        websocket_kwargs={"max_size": MAX_MESSAGE, "open_timeout": TIMEOUT_S},
+    )
+    web3 = AsyncWeb3(provider)
+    try:
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            await provider.connect()
+            if await web3.eth.chain_id != chain_id:
+                raise SubscriptionFailed("CHAIN_WS_URL is of another chain than CHAIN_ID")
+            wanted = {"address": web3.to_checksum_address(address), "topics": [USER_TOPICS]}
+            await web3.eth.subscribe("logs", cast("LogsSubscriptionArg", wanted))
+        yield _users(web3)
+    except (Web3Exception, WebSocketException, OSError, TimeoutError, ValueError, TypeError, KeyError) as problem:
+        raise SubscriptionFailed(type(problem).__name__) from None
+    finally:
+        await provider.disconnect()
+
+
+async def _users(web3: AsyncWeb3[Any]) -> AsyncIterator[str]:
+    async for message in web3.socket.process_subscriptions():
+        log = cast("dict[str, Any]", message["result"])
+        yield user_of(bytes(log["topics"][1]))
