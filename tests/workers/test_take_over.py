@@ -46,7 +46,7 @@ class Watch:
         assert not self._thread.is_alive()
 
     def _look(self) -> None:
-        with self._client.monitor() as monitor:
+        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call] # redis-py leaves it so
             self._listening.set()
             for event in monitor.listen():
                 command = event["command"]
@@ -84,7 +84,7 @@ class Leaders:
 
     def leader(self) -> str:
         """Who leads; "" when nobody does."""
-        return (self._client.get(redis_keys.LEADER) or b"").decode()
+        return bytes(self._client.get(redis_keys.LEADER) or b"").decode()  # type: ignore[arg-type] # never str here
 
     def wait_for_another(self, than: str) -> str:
         """The next one."""
