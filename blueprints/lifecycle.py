@@ -41,6 +41,7 @@ class Lifecycle:
         self._stack = AsyncExitStack()
         self._sessions: Sessions | None = None
         self._ending: list[asyncio.Task[None]] = []
+        self._idle: asyncio.Task[None] | None = None
 
     def attach(self, app: Sanic[Any, Any]) -> None:
         """Registers the listeners; `app.ctx.connections` is the server's set of open connections."""
@@ -59,9 +60,13 @@ class Lifecycle:
         app.ctx.services.drain.begin()
         patience_s = self._settings.shutdown_timeout_s + INTERRUPTED_S
         self._ending.append(asyncio.create_task(end_connections(app.ctx.connections, patience_s)))
+        if self._sessions is not None:
+            self._idle = asyncio.create_task(self._sessions.end_idle())
 
     async def _finish(self, _: Sanic[Any, Any]) -> None:
         await asyncio.gather(*self._ending)
+        if self._idle is not None:
+            self._idle.cancel()
         await self._stack.aclose()
 
     def _end_sessions(self) -> None:

@@ -49,4 +49,4 @@ async def serving(app: Sanic, services: Services) -> AsyncIterator[Sessions]:
         handover.open()
         origins = frozenset(services.settings.cors_origins)
         app.ctx.socket_endpoint = Endpoint(server, handover, relay, services.drain, origins)
-        yield Sessions(server.eio, relay)
+        yield Sessions(server, relay)

@@ -32,6 +32,16 @@ class Client:
         self._answers: dict[Listener, Answer | None] = {}
         self._gone = False
 
+    @property
+    def session_id(self) -> str:
+        """Of Engine.IO."""
+        return str(self._session.sid)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it waits for answers."""
+        return bool(self._answers)
+
     # -- from the client
 
     def count_event(self) -> None:

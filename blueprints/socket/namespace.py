@@ -42,6 +42,10 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
             "inference_resume": self._resume,
         }
 
+    def busy_sessions(self) -> set[str]:
+        """The sessions that wait for an answer; the others may be ended at any time."""
+        return {client.session_id for client in self._clients.values() if client.is_busy}
+
     async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
         """The library's way in. The result is what a client's acknowledgement callback gets."""
         if event == "connect":

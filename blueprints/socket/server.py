@@ -88,6 +88,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no 
             namespaces=["/"],  # clients of the default namespace are accepted and never told anything
         )
 
+    def busy_sessions(self) -> set[str]:
+        """The sessions that wait for an answer, as their namespaces tell."""
+        return set().union(*(handler.busy_sessions() for handler in self.namespace_handlers.values()))
+
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
 

@@ -18,6 +18,10 @@ import app as gateway
 class Echo(socketio.AsyncNamespace):  # type: ignore[misc] # it carries no types
     """Answers what it is asked, and counts aloud."""
 
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self._counting: set[str] = set()
+
     async def on_echo(self, sid: str, data: Any) -> Any:
         """The same as an event, and the worker as acknowledgement."""
         await self.emit("echo", data, to=sid)
@@ -25,9 +29,16 @@ class Echo(socketio.AsyncNamespace):  # type: ignore[misc] # it carries no types
 
     async def on_count(self, sid: str, data: Any) -> None:
         """Numbers from 0 on, `gap_s` apart."""
+        session_id = self.server.manager.eio_sid_from_sid(sid, self.namespace)
+        self._counting.add(session_id)
         for number in range(data["to"]):
             await self.emit("number", number, to=sid)
             await asyncio.sleep(data.get("gap_s", 0))
+        self._counting.discard(session_id)
+
+    def busy_sessions(self) -> set[str]:
+        """Those that are counted to."""
+        return self._counting
 
 
 def create_app() -> Sanic[Any, Any]:
