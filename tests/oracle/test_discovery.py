@@ -55,6 +55,13 @@ async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
     return time.monotonic() - began
 
 
+async def until_some(nodes: OracleNodes) -> None:
+    """Waits for a node. Raises TimeoutError."""
+    async with asyncio.timeout(20):
+        while not await nodes.listed():
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.asyncio
 class TestPushChannel:
     async def test_it_calls_back_when_it_is_there_and_for_every_event(self, oracle: OracleServer) -> None:
@@ -126,8 +133,7 @@ class TestDiscovery:
         async with discovering(oracle, nodes):
             oracle.nodes = [node_row(A, URL_A)]
             await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {"address": A})
-            while not await nodes.listed():
-                await asyncio.sleep(0.01)
+            await until_some(nodes)
 
             assert [one.url for one in await nodes.listed()] == [URL_A]
 
@@ -153,5 +159,4 @@ class TestDiscovery:
         async with discovering(oracle, nodes):
             oracle.fault, oracle.nodes = None, [node_row(A, URL_A)]
             await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {})
-            while not await nodes.listed():
-                await asyncio.sleep(0.01)
+            await until_some(nodes)
