@@ -39,7 +39,7 @@ class Script:
         self.gate = asyncio.Event()
         self.gate.set()
         self.said = 0  # batches
-        self.closed = 0
+        self.closed = 0  # answers
         self.failure: GatewayError | None = None
 
     def stream(self, _: object) -> Speech:
@@ -52,6 +52,7 @@ class Speech:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._left = list(script.batches)
+        self._closed = False
         self.answer = NodeAnswer(NODE, "", "stop", None, None, 0)
 
     def __aiter__(self) -> Speech:
@@ -68,7 +69,8 @@ class Speech:
         return self._left.pop(0)
 
     async def aclose(self) -> None:
-        self._script.closed += 1
+        self._script.closed += not self._closed
+        self._closed = True
 
 
 class Client:
