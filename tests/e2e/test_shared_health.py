@@ -61,7 +61,12 @@ def fleet(running_nodes: Network) -> Iterator[Fleet]:
         redis.start()
         stack.callback(redis.stop)
         env["REDIS_URL"] = redis.url
-        gateways = [stack.enter_context(GatewayServer(folder, env)) for folder in folders[:2]]
+        gateways = [GatewayServer(folder, env) for folder in folders[:2]]
+        for gateway in gateways:
+            gateway.launch()
+            stack.callback(gateway.stop)
+        for gateway in gateways:
+            gateway.wait_until_up()
         yield Fleet(gateways)
 
 

@@ -29,11 +29,20 @@ from tests.fakes.clock import FakeClock
 URL, OTHER = "http://a", "http://b"
 A, B = (Node(url, models={"m": "M"}, online=True) for url in (URL, OTHER))
 
+NO_NEWS = traffic.encode(TrafficReport("nobody", []))
+
 
 async def until(true: Callable[[], bool]) -> None:
     """Waits until something is so."""
     async with asyncio.timeout(10):
         while not true():
+            await asyncio.sleep(0.005)
+
+
+async def all_listen(bus: Bus, purpose: str, count: int) -> None:
+    """Waits until so many processes hear a topic: a bus that was just opened may not be connected yet."""
+    async with asyncio.timeout(10):
+        while await bus.publish(redis_keys.to_all(purpose), NO_NEWS) < count:
             await asyncio.sleep(0.005)
 
 
@@ -208,10 +217,10 @@ class Worker:
     def __init__(self, store: Store, bus: Bus, name: str) -> None:
         self.registry = NodeRegistry(store, SystemClock(), Ejection(), poll_s=3600)
         self.sender = TrafficSender(self.registry.flights, bus, name)
-        self._bus = bus
+        self.bus = bus
 
     async def start(self) -> None:
-        await self.registry.start(self._bus)
+        await self.registry.start(self.bus)
 
     def fail(self, node: Node) -> None:
         """A request to the node fails."""
@@ -236,6 +245,8 @@ async def workers(store: Store, redis_url: str, count: int) -> AsyncIterator[lis
         for worker in some:
             await worker.start()
             stack.push_async_callback(worker.registry.stop)
+        await all_listen(some[0].bus, traffic.PURPOSE, 1)
+        await all_listen(some[0].bus, snapshot.PURPOSE, count)
         yield some
 
 

@@ -28,5 +28,6 @@ def _node(entry: Entry, catalog: Catalog, now: float) -> Node:
         models={} if model is None else {model.id: entry.model},
         online=model is not None,
         last_check=now,
+        last_seen=now,
         problem="" if model is not None else "it serves no model of the catalogue",
     )
