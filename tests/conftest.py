@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.store import Store, open_store
+from tests.fakes.chain import TestChain
 from tests.fakes.clock import FakeClock
 from tests.fakes.redis_server import RedisServer
 
@@ -42,3 +43,10 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 def clock() -> FakeClock:
     """A clock that stands still."""
     return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def chain() -> Iterator[TestChain]:
+    """One real chain for each test process, with the payment contract on it."""
+    with TestChain() as running:
+        yield running
