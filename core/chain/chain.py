@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Any
 
-from core.chain.rpc import CallFailed, RpcClient, RpcFailed, open_rpc
+from core.chain.rpc import CallFailed, RpcClient, RpcFailed, RpcRefused, open_rpc
 from core.errors import ChainUnavailable
 
 CHECK_S = 30.0  # an endpoint may change its chain behind our back
@@ -47,7 +47,8 @@ class Chain:
         try:
             return await self._rpc.call(method, *params)
         except RpcFailed as problem:
-            self._note(ChainState.UNAVAILABLE, problem)
+            if not isinstance(problem, RpcRefused):  # else one bad call would keep all others from it
+                self._note(ChainState.UNAVAILABLE, problem)
             self._failed.set()
             raise ChainUnavailable from None
 

@@ -15,11 +15,24 @@ AT_ONCE = 8
 MAX_BODY = 1024 * 1024  # bytes
 REVERTED = 3  # geth's error code
 # What geth says of a call that the contract itself failed; everything else is the endpoint's fault.
-CALL_FAULTS = ("revert", "out of gas", "gas required exceeds", "invalid opcode", "invalid jump", "stack ", "initcode")
+CALL_FAULTS = (
+    "revert",
+    "out of gas",
+    "outofgas",
+    "gas required exceeds",
+    "invalid opcode",
+    "invalid jump",
+    "stack ",
+    "initcode",
+)
 
 
 class RpcFailed(Exception):
     """The endpoint gave no answer that can be used. The text is ours: neither its words nor its URL, a secret."""
+
+
+class RpcRefused(RpcFailed):
+    """The endpoint is there, and does not do this."""
 
 
 class CallFailed(Exception):
@@ -74,7 +87,7 @@ def _failure(error: dict[str, Any]) -> Exception:
     said = str(error.get("message", "")).lower()
     if error.get("code") == REVERTED or any(fault in said for fault in CALL_FAULTS):
         return CallFailed()
-    return RpcFailed("it refused the call")
+    return RpcRefused("it refused the call")
 
 
 @asynccontextmanager

@@ -90,6 +90,13 @@ class TestFaults:
             assert waited > 2.5
             assert rpc.calls["eth_call"] == asked
 
+    async def test_one_call_that_is_refused_keeps_no_other_from_it(self, chain: TestChain, rpc: RpcProxy) -> None:
+        async with open_chain(rpc.url, CHAIN_ID) as opened:
+            with pytest.raises(ChainUnavailable):
+                await opened.request("no_such_method")
+
+            assert await opened.block_number() >= 0
+
     async def test_it_heals_by_itself(self, chain: TestChain, rpc: RpcProxy) -> None:
         rpc.fault = Fault.BAD_GATEWAY
         async with open_chain(rpc.url, CHAIN_ID) as opened:
