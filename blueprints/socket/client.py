@@ -75,7 +75,11 @@ class Client:
                 answer.cancel()
             answer.detach()
 
-    # -- to the client; all raise ConnectionError when it is gone
+    # -- to the client; what waits raises ConnectionError when it is gone
+
+    def offer(self, packets: Sequence[bytes]) -> bool:
+        """Sends what is encoded already, if nothing has to wait for that; else sends nothing."""
+        return self._session.offer(packets)
 
     async def deliver(self, packets: Sequence[bytes]) -> None:
         """Sends what is encoded already."""

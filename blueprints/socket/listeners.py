@@ -20,6 +20,9 @@ class StreamListener:
         self._request_id = request_id
         self._chunks = ChunkEvents(request_id)
 
+    def offer(self, first_seq: int, pieces: Sequence[str]) -> bool:
+        return self._client.offer(self._chunks(first_seq, pieces))
+
     async def pieces(self, first_seq: int, pieces: Sequence[str]) -> None:
         await self._client.deliver(self._chunks(first_seq, pieces))
 
@@ -40,6 +43,10 @@ class WholeListener:
         self._request_id = request_id
         self._request = request
         self._pieces: list[str] = []
+
+    def offer(self, first_seq: int, pieces: Sequence[str]) -> bool:
+        self._pieces += pieces
+        return True
 
     async def pieces(self, first_seq: int, pieces: Sequence[str]) -> None:
         self._pieces += pieces

@@ -44,21 +44,23 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
 
         Raises ConnectionError when it is gone; one that takes nothing for `write_timeout_s` is cut off.
         """
-        if (connection := self._straight()) is not None:
-            transport: asyncio.Transport = connection.transport
-            transport.write(frames(packets))
-            if connection._can_write.is_set():  # noqa: SLF001 - Sanic's word for "the transport takes more"
-                return
-            await self._in_time(_wait_until_writable(connection))
-        else:
-            await self._in_time(self._enqueue(packets))
+        if not self.offer(packets):
+            await self._in_time(self._deliver_slowly(packets))
+
+    def offer(self, packets: Sequence[bytes]) -> bool:
+        """Writes Socket.IO packets straight to the WebSocket; False, and nothing done, when something has to wait."""
+        connection = self._straight()
+        if connection is None or not connection._can_write.is_set():  # noqa: SLF001 - Sanic's "the transport takes more"
+            return False
+        connection.transport.write(frames(packets))
+        return True
 
     async def drained(self) -> None:
         """Returns when nothing waits to be sent. Raises ConnectionError as `deliver` does."""
         await self._in_time(self.queue.join())
 
     def _straight(self) -> Any:
-        """The connection to write to, if nothing else is on its way to it and it takes something."""
+        """The connection to write to, if nothing else is on its way to it."""
         websocket = self._websocket
         if not self.upgraded or self._taken or self.closing or not self.queue.empty():
             return None
@@ -67,7 +69,13 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
         connection: Any = websocket.io_proto
         if connection.transport is None or connection.transport.is_closing():
             return None
-        return connection if connection._can_write.is_set() else None  # noqa: SLF001 - as above
+        return connection
+
+    async def _deliver_slowly(self, packets: Sequence[bytes]) -> None:
+        if (connection := self._straight()) is not None:
+            await _wait_until_writable(connection)
+        if not self.offer(packets):
+            await self._enqueue(packets)
 
     async def _enqueue(self, packets: Sequence[bytes]) -> None:
         for packet in packets:

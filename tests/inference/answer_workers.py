@@ -90,16 +90,25 @@ class Client:
     def text(self) -> str:
         return "".join(self.texts)
 
+    def offer(self, first_seq: int, pieces: Sequence[str]) -> bool:
+        if self.gone or self.pause_s or not self.gate.is_set():
+            return False
+        self._take(first_seq, pieces)
+        return True
+
     async def pieces(self, first_seq: int, pieces: Sequence[str]) -> None:
         if self.gone:
             raise ConnectionError
+        self._take(first_seq, pieces)
+        await self.gate.wait()
+        await asyncio.sleep(self.pause_s)
+
+    def _take(self, first_seq: int, pieces: Sequence[str]) -> None:
         assert self.outcome is None
         assert self.last in (0, first_seq - 1)
         self.texts += pieces
         self.last = first_seq + len(pieces) - 1
         self.calls += 1
-        await self.gate.wait()
-        await asyncio.sleep(self.pause_s)
 
     async def end(self, seq: int, end: AnswerEnd) -> None:
         self._finish(seq, end)

@@ -29,6 +29,10 @@ class Listener(Protocol):
     waits may be cancelled; then nothing but an error follows.
     """
 
+    def offer(self, first_seq: int, pieces: Sequence[str]) -> bool:
+        """Takes pieces without waiting, if it can; else it takes none of them, and they come by `pieces`."""
+        ...
+
     async def pieces(self, first_seq: int, pieces: Sequence[str]) -> None:
         """Pieces of text, the first of which has the number `first_seq`."""
         ...

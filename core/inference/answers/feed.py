@@ -21,7 +21,8 @@ class Feed:
     Brings a transcript to a listener, from the piece behind `after_seq` on; the listener's hold on the answer.
 
     `left` is called when the listener gets nothing more, `stop` when it wants the node to stop.
-    Whoever adds to the transcript calls `catch_up`; so does, once, whoever begins in the middle.
+    Whoever adds to the transcript calls `offer`, and `catch_up` if that was in vain; who begins in the middle calls
+    `catch_up` once.
     """
 
     def __init__(
@@ -40,6 +41,19 @@ class Feed:
         self._turn = asyncio.Lock()
         self._scope = CancelScope()
         self._over = asyncio.Event()
+
+    def offer(self) -> bool:
+        """Hands over what is there if the listener takes it without waiting: the way of nearly every piece."""
+        if self._turn.locked() or self._over.is_set():
+            return False
+        try:
+            pieces = self._transcript.after(self._at, MOST_AT_ONCE)
+        except UnknownAnswer:
+            return False
+        if not self._listener.offer(self._at + 1, pieces):
+            return False
+        self._at += len(pieces)
+        return self._at == self._transcript.last
 
     async def catch_up(self) -> None:
         """Hands over all that is there, the outcome too, and waits while the listener is slow."""

@@ -40,6 +40,10 @@ class Lending:
 
     # -- the listener
 
+    def offer(self, first_seq: int, pieces: Sequence[str]) -> bool:
+        """Never: each batch is acknowledged."""
+        return False
+
     async def pieces(self, first_seq: int, pieces: Sequence[str]) -> None:
         message = Pieces(self.asked.link, self._worker_id, first_seq, list(pieces))
         await self._hand_over(message, first_seq + len(pieces) - 1)

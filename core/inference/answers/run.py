@@ -127,7 +127,7 @@ class Run:
     async def _read(self, stream: CompletionStream) -> None:
         async for pieces in stream:
             self._transcript.add(pieces)
-            if self._feed is not None:
+            if self._feed is not None and not self._feed.offer():
                 self._is_handing_over = True
                 await self._feed.catch_up()
                 self._is_handing_over = False
