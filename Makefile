@@ -18,7 +18,7 @@ setup: .venv/.ready ## Virtual environment in .venv with run-time and test packa
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --prefix contracts --silent --no-audit --no-fund
 	@touch $@
 
-run: setup ## The demo: gateway, embedded Redis and a small real model; Ctrl-C stops all of it
+run: setup ## The demo: gateway, embedded Redis and a small real model; CHAIN=1 adds payment; Ctrl-C stops all of it
 	@$(PY) -m examples.demo
 
 serve: setup ## The whole gateway from the current environment, in one command

@@ -1,7 +1,8 @@
 """
 The demo: a small real model on a node of its own, and the gateway before it; Ctrl-C stops both.
 
-PORT chooses another port than 3200. All that it writes is in .devnode and data/demo.
+PORT chooses another port than 3200. CHAIN=1 adds a chain with the payment contract, so that a wallet can be Pro. All
+that it writes is in .devnode and data/demo.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from examples import dev_runtime
+from examples import dev_chain, dev_runtime
 from examples.child import Child, ChildEnded
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")  # relative to ROOT: the path of a Unix socket below it must stay short
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+CHAIN_PORT = 26902
+CHAIN_URL = f"http://127.0.0.1:{CHAIN_PORT}"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_S, STOP_S = 60, 30
 
@@ -49,6 +52,13 @@ Try it from this folder, in another terminal:
   .venv/bin/python -m examples.openai_chat{option}
 
 Logs: {data}/gateway.log and {data}/node.log. Ctrl-C stops everything.
+"""
+PAYMENT = """\
+The payment contract is {contract}, on the chain at {chain} (id {chain_id}).
+Pay in with a wallet whose key is kept, and chat as a Pro user:
+
+  .venv/bin/python -m examples.deposit{option} --amount 150
+  .venv/bin/python -m examples.chat{option} --key-file data/demo/wallet.key
 """
 
 
@@ -93,7 +103,13 @@ def start_node() -> Child:
     return Child("node", command, DATA / "node.log", os.environ)  # noqa: TID251 - passed on as it is
 
 
-def start_gateway(port: int, node_url: str) -> Child:
+def start_chain() -> Child:
+    """An empty chain on the port that the settings expect it on."""
+    command = [str(dev_chain.anvil_binary()), "--port", str(CHAIN_PORT), "--chain-id", str(dev_chain.CHAIN_ID)]
+    return Child("chain", command, DATA / "chain.log", os.environ)  # noqa: TID251 - passed on as it is
+
+
+def start_gateway(port: int, node_url: str, contract: str) -> Child:
     """The gateway, as `make serve` would start it, with only the demo's node and its own Redis whatever .env says."""
     settings = {
         "HOST": "127.0.0.1",
@@ -102,6 +118,10 @@ def start_gateway(port: int, node_url: str) -> Child:
         "NODE_URLS": node_url,
         "JWT_SECRET": jwt_secret(),
         "PLUMISE_DATA_DIR": str(DATA),
+        "INFERENCE_PAYMENT_ADDRESS": contract,
+        "CHAIN_RPC_URL": CHAIN_URL,
+        "CHAIN_WS_URL": CHAIN_URL.replace("http", "ws"),
+        "CHAIN_ID": str(dev_chain.CHAIN_ID),
     }
     unset = dict.fromkeys(("REDIS_URL", "ORACLE_API_URL", "PETALS_API_URL", "MODELS_FILE"), "")
     environ = {**os.environ, **unset, **settings}  # noqa: TID251 - passed on with the demo's own values
@@ -142,15 +162,25 @@ def run(port: int, stack: ExitStack) -> None:
     stack.callback(node.stop, STOP_S)
     node_url = wait([node], lambda: address(node))
     wait([node], lambda: healthy(f"{node_url}/health"))
+    children, contract = [node], ""
+    if os.environ.get("CHAIN") == "1":  # noqa: TID251 - the demo has no settings of its own
+        children.append(chain := start_chain())
+        stack.callback(chain.stop, STOP_S)
+        wait(children, lambda: True if "Listening on" in chain.output() else None)
+        contract = dev_chain.deploy_payment_contract(CHAIN_URL)
     print(f"The model is loaded. Starting the gateway on port {port} ...", flush=True)
-    gateway = start_gateway(port, node_url)
+    gateway = start_gateway(port, node_url, contract)
     stack.callback(gateway.stop, STOP_S)
-    wait([node, gateway], lambda: healthy(f"http://127.0.0.1:{port}/ready"))
+    children.append(gateway)
+    wait(children, lambda: healthy(f"http://127.0.0.1:{port}/ready"))
     url = f"http://localhost:{port}"
     option = "" if port == 3200 else f" --url {url}"
     seconds = time.monotonic() - began
     print(READY.format(seconds=seconds, url=url, option=option, model=MODEL, data=DATA), flush=True)
-    watch([node, gateway])
+    if contract:
+        chain_id = dev_chain.CHAIN_ID
+        print(PAYMENT.format(contract=contract, chain=CHAIN_URL, chain_id=chain_id, option=option), flush=True)
+    watch(children)
 
 
 def watch(children: list[Child]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
 from eth_abi.abi import encode
 from eth_account import Account
-from eth_account.messages import encode_defunct, encode_typed_data
+from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_utils.abi import function_signature_to_4byte_selector
 
 from core.auth.challenge import Challenge
@@ -73,7 +73,7 @@ def wrapped(factory: str, owner: str, signature: str) -> str:
 @pytest.mark.asyncio
 class TestDeployed:
     async def test_signs_in_with_any_of_the_three_forms(self, door: Door, deployed: str) -> None:
-        forms = {
+        forms: dict[str, Callable[[Challenge], SignableMessage]] = {
             "text": lambda challenge: encode_defunct(text=challenge.message),
             "typed": lambda challenge: encode_typed_data(full_message=challenge.typed_data),
             "siwe": lambda challenge: encode_defunct(text=challenge.siwe),

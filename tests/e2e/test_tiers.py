@@ -117,9 +117,8 @@ class TestADeposit:
         assert (offer["missing_for_pro_plm"], offer["pro_afterwards"]) == ("60", True)
         assert "exactly 100 PLM" in offer["note"]
         assert [entry["name"] for entry in offer["abi"]] == ["deposit"]
-        signed = user.account.sign_transaction(
-            {**offer["transaction"], "to": checksum(chain.contract), "nonce": 1, "gas": 100_000, "gasPrice": 2 * 10**9}
-        )
+        missing: dict[str, Any] = {"to": checksum(chain.contract), "nonce": 1, "gas": 100_000, "gasPrice": 2 * 10**9}
+        signed = user.account.sign_transaction(offer["transaction"] | missing)
         chain.rpc("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
         eventually(lambda: user.me()["tier"] == "pro", BLOCKS_S)
 

@@ -137,7 +137,9 @@ class TestChain:
 
     def deploy(self, artefact: dict[str, Any], *args: Any) -> str:
         """The lower-case address of a new contract."""
-        constructor = next((entry for entry in artefact["abi"] if entry["type"] == "constructor"), {"inputs": []})
+        constructor: dict[str, Any] = next(
+            (entry for entry in artefact["abi"] if entry["type"] == "constructor"), {"inputs": []}
+        )
         data = artefact["bytecode"] + encode([given["type"] for given in constructor["inputs"]], args).hex()
         return str(self.send(self.owner, None, data)["contractAddress"]).lower()
 
