@@ -48,7 +48,8 @@ async def payment_users(url: str, chain_id: int, address: str) -> AsyncIterator[
     except (Web3Exception, WebSocketException, OSError, TimeoutError, ValueError, TypeError, KeyError) as problem:
         raise SubscriptionFailed(type(problem).__name__) from None
     finally:
-        await provider.disconnect()
+        # A task of its own: web3 swallows a cancellation that meets it while it closes.
+        await asyncio.wait([asyncio.create_task(provider.disconnect())], timeout=TIMEOUT_S)
 
 
 async def _users(web3: AsyncWeb3[Any]) -> AsyncIterator[str]:
