@@ -22,10 +22,10 @@ from blueprints.routing import AnyCaseRouter
 from blueprints.socket.connection import SessionConnection
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
-from core.bootstrap import open_services, read_catalog
+from core.bootstrap.derived import read_catalog
+from core.bootstrap.web import open_services
 from core.catalog import InvalidCatalog
 from core.nodes.router import ATTEMPTS
-from workers import background
 from workers.embedded_redis import NoRedis, embedded_redis
 from workers.listeners import CantListen, bound_sockets, meeting_folder
 from workers.processes import ProcessManager, WebServer, tie_to_main
@@ -109,6 +109,8 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], *, web_o
 
 def run_background() -> None:
     """The background worker as one of this command's processes."""
+    from workers import background  # noqa: PLC0415 - what only this process needs is not loaded into the others
+
     tie_to_main()
     sys.exit(background.main())
 

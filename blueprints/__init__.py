@@ -12,7 +12,7 @@ from conf.settings import Settings
 from core.access.tiers import Standings
 from core.auth.caller import Caller
 from core.auth.keys import OracleKey
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 
 BLUEPRINTS = (
     health.bp,

@@ -10,7 +10,7 @@ from typing import Any
 from sanic import Blueprint, Request, Websocket
 
 from blueprints.socket.connection import connection_of
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 from core.errors import StoreUnavailable
 from core.nodes.relay import frames
 from core.nodes.relay.agents import Agents

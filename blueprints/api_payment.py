@@ -12,7 +12,8 @@ PAYMENT = (
         id="getBalance",
         summary="The deposit and the price",
         security=WALLET,
-        answers={200: answer("What the payment contract says.", body(plain.PaymentBalance))} | native_errors(401, 503),
+        answers={200: answer("What the payment contract says.", body(plain.PaymentBalance))}
+        | native_errors(401, 404, 503),
     ),
     Operation(
         route="post /api/v1/payment/deposit",
@@ -21,6 +22,6 @@ PAYMENT = (
         description="Gives a transaction; the wallet signs and sends it. Nothing is charged by asking.",
         security=WALLET,
         body=body(plain.DepositRequest, enough={"amount": "150"}),
-        answers={201: answer("The transaction.", body(plain.Deposit))} | native_errors(400, 401, 408, 413, 503),
+        answers={201: answer("The transaction.", body(plain.Deposit))} | native_errors(400, 401, 404, 408, 413, 503),
     ),
 )

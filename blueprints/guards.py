@@ -10,7 +10,7 @@ from core.auth.agent_signature import AgentClaim
 from core.auth.caller import OPERATOR, Caller
 from core.auth.keys import OracleKey
 from core.body import limit_depth
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 from core.errors import InvalidRequest, Unauthenticated
 
 DEFAULT = "default"  # the model that a signature names when the request names none

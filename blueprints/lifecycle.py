@@ -13,7 +13,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 from blueprints import register_services, socket
 from blueprints.socket.sessions import Sessions
 from conf.settings import Settings
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 
 INTERRUPTED_S = 2  # what an interrupted stream has for its last words
 CLOSING_S = 2  # what a handler has for its clean-up after its connection was cut

@@ -12,13 +12,13 @@ Every error that a client may be told of.
     ├── RateLimited             429  carries the quota
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
     ├── UnknownResource         404  what the path names is not there
+    │   ├── PaymentOff          404  this gateway has no payment contract
     │   └── UnknownAnswer       404  nobody keeps an answer of that name for this caller
     ├── AnswerExists            409  the name is in use
     ├── AnswerMoved             409  a newer link listens to the answer now
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
         ├── ChainUnavailable    503  the chain does not answer
-        ├── PaymentOff          503  this gateway has no payment contract
         ├── ShuttingDown        503
         ├── AnswerLost          503  the worker that made the answer is gone
         ├── NoNodes             503  no healthy node serves the model
@@ -137,6 +137,15 @@ class UnknownResource(GatewayError):
     code = "not_found"
 
 
+class PaymentOff(UnknownResource):
+    """Nobody can pay here, and everybody is Free."""
+
+    code = "payment_off"
+
+    def __init__(self) -> None:
+        super().__init__("Payments are not enabled on this gateway")
+
+
 class UnknownAnswer(UnknownResource):
     """The caller has no answer of this name that is still kept, or not from the asked place on."""
 
@@ -203,15 +212,6 @@ class ChainUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The chain is not available. Please try again later.")
-
-
-class PaymentOff(Unavailable):
-    """Nobody can pay here, and everybody is Free."""
-
-    code = "payment_off"
-
-    def __init__(self) -> None:
-        super().__init__("Payments are not enabled on this gateway.", retry_after_s=3600)
 
 
 class ShuttingDown(Unavailable):

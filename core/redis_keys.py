@@ -22,7 +22,7 @@ several of them at once.
 | {plumise}:nodes:version | string | 5 min | of that snapshot; another one each time |
 | {plumise}:leader | string, a process' name | 6 s | who leads: probes, discovers, reports |
 | {plumise}:fence | string, a number | – | of the last lead; the leader's scripts refuse to write for an earlier one |
-| {plumise}:oracle_nodes | string, JSON list | 30 days | the nodes that the Oracle names, while it does or can't be asked |
+| {plumise}:oracle_nodes | string, JSON list | 30 days | the nodes that the Oracle names, or named last |
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
 | {plumise}:agents | hash address → JSON | – | connected agents, each with the worker that holds its socket |
 | {plumise}:agents:until | zset address → unix ms | – | until when that worker vouches for each |

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.bootstrap import DEFAULT_MODELS
+from core.bootstrap.derived import DEFAULT_MODELS
 from core.catalog import Catalog, InvalidCatalog, Tier
 from core.errors import UnknownModel
 

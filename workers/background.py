@@ -17,7 +17,7 @@ import uvloop
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings
 from core.access.tier_events import TierEvents
-from core.bootstrap import BackgroundServices, open_background_services
+from core.bootstrap.background import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
 from core.metrics.reporter import MetricsReporter

@@ -14,7 +14,7 @@ from blueprints.socket.namespace import InferenceNamespace
 from blueprints.socket.relay import Relay
 from blueprints.socket.server import SocketServer
 from blueprints.socket.sessions import Sessions
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 
 
 def attach(app: Sanic) -> None:

@@ -15,7 +15,7 @@ from blueprints.socket.frames import PATH
 from blueprints.socket.listeners import StreamListener, WholeListener
 from blueprints.socket.session import Session
 from core.auth.caller import Caller
-from core.bootstrap import Services
+from core.bootstrap.web import Services
 from core.errors import GatewayError, ShuttingDown, Unauthenticated, UnknownAnswer
 from core.inference import native_body
 from core.inference.answers import Listener

@@ -220,16 +220,16 @@ class TestWithoutAContract:
     def test_everybody_is_free_and_payment_is_off(self, url: str, gateway: GatewayServer, chain: TestChain) -> None:
         user = User(url, chain)
         words = {
-            "message": "Payments are not enabled on this gateway.",
-            "error": "Service Unavailable",
-            "statusCode": 503,
+            "message": "Payments are not enabled on this gateway",
+            "error": "Not Found",
+            "statusCode": 404,
         }
 
         me = user.me()
         assert (me["tier"], me["tier_source"], me["balance_wei"]) == ("free", "off", None)
         balance = call(url, "GET", "/api/v1/payment/balance", headers=bearer(user.token))
         deposit = post(url, "/api/v1/payment/deposit", {"amount": "1"}, user.token)
-        assert [(answer.status, answer.json()) for answer in (balance, deposit)] == [(503, words)] * 2
+        assert [(answer.status, answer.json()) for answer in (balance, deposit)] == [(404, words)] * 2
         assert b'"chain":"off"' in gateway.get("/ready")[1]
 
 

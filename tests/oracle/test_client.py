@@ -70,7 +70,7 @@ class TestGet:
 
     async def test_deep_json_is_refused_also_by_a_process_that_knows_wallets(self, oracle: OracleServer) -> None:
         """One of the wallets' libraries raises the recursion limit so far that the parser would overflow the stack."""
-        program = "import core.bootstrap, msgspec; msgspec.json.decode(b'[' * 100_000)"
+        program = "import core.bootstrap.web, msgspec; msgspec.json.decode(b'[' * 100_000)"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE, cwd=Path(core.__file__).parent.parent
         )
