@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from functools import partial
 from logging.config import dictConfig
 
@@ -20,6 +21,7 @@ from core.access.tier_events import TierEvents
 from core.bootstrap.background import BackgroundServices, open_background_services
 from core.catalog import InvalidCatalog
 from core.clock import SystemClock
+from core.ending import end
 from core.metrics.reporter import MetricsReporter
 from core.oracle.nodes import OracleNodes
 from workers import heartbeat, leading, probing, reaping, reporting
@@ -54,9 +56,8 @@ async def run(settings: Settings) -> None:
         tasks = [asyncio.create_task(job.run()) for job in jobs(settings, services)]
         log.info("background worker started")
         await stopped.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=CLOSING_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(end(tasks), CLOSING_S)
 
 
 def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from core.ending import end
 from core.lease import Lease
 from workers.periodic import Job
 
@@ -28,7 +29,5 @@ async def lead(lease: Lease, jobs: Sequence[Job]) -> None:
         await lease.hold()
         log.warning("process %s leads no more", lease.holder)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await lease.release()

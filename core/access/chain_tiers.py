@@ -14,6 +14,7 @@ from core.bus import Bus
 from core.catalog import Tier
 from core.chain.payment_contract import Credit
 from core.clock import Clock
+from core.ending import end
 from core.errors import ChainUnavailable
 
 REMEMBER_S = 5.0  # how long a process trusts its own memory: what it missed of the bus is this old at most
@@ -55,10 +56,7 @@ class ChainTiers:
 
     async def stop(self) -> None:
         """Ends what goes on behind the requests."""
-        tasks = [*self._refreshing.values(), *self._lookups.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._refreshing.values(), *self._lookups.values()])
 
     async def tier_of(self, caller: Caller) -> Tier:
         """The caller's tier. Raises StoreUnavailable."""

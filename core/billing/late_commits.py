@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
+from core.ending import end
 from core.errors import StoreUnavailable
 from core.store import Store
 
@@ -41,8 +42,7 @@ class LateCommits:
     async def aclose(self) -> None:
         """One last try."""
         if self._trying is not None:
-            self._trying.cancel()
-            await asyncio.gather(self._trying, return_exceptions=True)
+            await end([self._trying])
         try:
             await self._count()
         except StoreUnavailable:

@@ -14,6 +14,7 @@ from core import redis_keys
 from core.bus import Bus
 from core.catalog import Catalog
 from core.clock import Clock
+from core.ending import end
 from core.errors import StoreUnavailable
 from core.metrics.report_body import AgentReport
 from core.store import Store
@@ -84,8 +85,7 @@ class AgentReports:
     async def stop(self) -> None:
         """Ends what still loads."""
         if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+            await end([self._loading])
 
     def _load_soon(self) -> None:
         self._loading = asyncio.create_task(self._load())

@@ -10,6 +10,7 @@ from contextlib import suppress
 from core import redis_keys
 from core.bus import Bus
 from core.clock import Clock
+from core.ending import end
 from core.errors import StoreUnavailable
 from core.nodes import snapshot
 from core.nodes.ejection import Ejection
@@ -140,8 +141,7 @@ class NodeRegistry:
     async def stop(self) -> None:
         """Reads it no more."""
         if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+            await end([self._polling])
 
     async def _poll(self) -> None:
         while True:
