@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 from core.ending import end
 from core.errors import StoreUnavailable
 
-TIMEOUT_S = 0.75
+PATIENCE_S = 0.75  # of one who waits for a message to be sent: clients are to be told 503 within a second
+TIMEOUT_S = 5.0  # a busy machine must not lose messages, as it would when a reply that is there is given up
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # before a lost connection is tried again
 LOOK_S = 5.0  # how often a silent subscription is asked whether it still lives
 MOST_QUEUED = 64 * 1024 * 1024  # bytes that wait to be sent
@@ -56,10 +57,13 @@ class Bus:
         self._pubsub: PubSub | None = None
 
     async def publish(self, topic: str, message: bytes) -> int:
-        """Sends; the number of processes that received it. Raises StoreUnavailable."""
+        """Sends; the number of processes that received it. Raises StoreUnavailable: it may be sent all the same."""
         sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._put(_Letter(topic, message, sent))
-        return await sent
+        try:
+            return await asyncio.wait_for(sent, PATIENCE_S)
+        except TimeoutError:
+            raise StoreUnavailable from None
 
     def post(self, topic: str, message: bytes) -> None:
         """Sends without waiting, and without a word when that fails. Raises StoreUnavailable when too much waits."""

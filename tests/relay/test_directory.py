@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 
 import pytest
 
+from core.bus import open_bus
+from core.nodes.relay.agents import Agents
 from core.nodes.relay.directory import AgentDirectory, Entry
 from core.store import Store
 
@@ -81,3 +84,33 @@ class TestDirectory:
         assert not await directory.change(old, entry(1))
         assert await directory.change(new, old)
         assert await listed(directory) == {old}
+
+
+class SlowDirectory(AgentDirectory):
+    """One whose voucher is written at once and reaches Redis late."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.on_its_way, self.arrives = asyncio.Event(), asyncio.Event()
+
+    async def sync(self, own: Iterable[Entry]) -> tuple[bool, list[Entry]]:
+        written = list(own)
+        self.on_its_way.set()
+        await self.arrives.wait()
+        return await super().sync(written)
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_leaves_while_it_is_vouched_for_is_gone(store: Store, redis_url: str) -> None:
+    directory = SlowDirectory(store)
+    async with open_bus(redis_url) as bus:
+        agents = Agents("worker01", directory, bus)
+        connection = await agents.join("0x" + "ab" * 20, "m", lambda *_: None)
+        assert connection is not None
+        refreshing = asyncio.create_task(agents.refresh())
+        await directory.on_its_way.wait()
+        await agents.leave(connection)
+        directory.arrives.set()
+        await refreshing
+
+        assert await listed(AgentDirectory(store)) == set()

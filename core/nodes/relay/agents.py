@@ -137,6 +137,9 @@ class Agents:
             return
         if changed:
             self._tell()
+        for entry in own:
+            if entry.connection not in self._own:  # it left meanwhile, and may have been put back by this very call
+                await self.drop(entry)
         if self._known is before:
             self._replace({entry.address: entry for entry in listed})
         else:
