@@ -230,6 +230,7 @@ class NodeInfo(msgspec.Struct, rename="camel"):
     latency_ms: Annotated[float, Meta(ge=0, description="Of its answers to health checks, on average.")]
     first_token_ms: Annotated[float, Meta(ge=0, description="Until a stream's first text, on average; 0: unknown.")]
     tokens_per_second: Annotated[float, Meta(ge=0, description="Of one answer, on average; 0: unknown.")]
+    benchmark_tokens_per_second: Annotated[float, Meta(ge=0, description="By its own word; 0: unknown.")]
     in_flight: Annotated[Count, Meta(description="Requests that it serves now, of this gateway's clients.")]
     failed_requests: Annotated[Count, Meta(description="Requests in a row that it failed.")]
     last_seen: Annotated[Moment | None, Meta(description="When it last answered anything.")]

@@ -46,6 +46,7 @@ def _shape(node: Node, nodes: NodeRegistry) -> dict[str, Any]:
         "latencyMs": node.latency_ms,
         "firstTokenMs": traffic.first_token_ms,
         "tokensPerSecond": traffic.tokens_per_s,
+        "benchmarkTokensPerSecond": node.benchmark_tps,
         "inFlight": traffic.in_flight,
         "failedRequests": traffic.standing.failures,
         "lastSeen": iso(seen) if (seen := max(node.last_seen, traffic.last_answer)) else None,

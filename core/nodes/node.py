@@ -34,6 +34,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     last_check: float = 0.0  # unix seconds; 0 when it was never probed
     last_seen: float = 0.0  # unix seconds of the last good probe; 0 when there was none
     latency_ms: float = 0.0  # of good probes, on average; a fifth of it is the last one's
+    benchmark_tps: float = 0.0  # tokens a second by its own word, as the Oracle passes it on; 0 when it is not known
     problem: str = ""  # why it is offline, in a few words
 
     def serves(self, model_id: str) -> bool:

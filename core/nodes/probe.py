@@ -123,8 +123,8 @@ class NodeProber:
     async def _probe_one(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> None:
         async with places:
             before = self._fleet.node(listing.url) or Node(listing.url)
-            if listing.address:
-                before = msgspec.structs.replace(before, address=listing.address)
+            told = {"address": listing.address or before.address, "benchmark_tps": listing.tokens_per_s}
+            before = msgspec.structs.replace(before, **told)
             after = await self._probed(before, session)
         if after.online != before.online:
             log.info("node %s is %s", after.url, "online" if after.online else f"offline: {after.problem}")

@@ -245,6 +245,19 @@ class TestNewNodes:
 
             assert [node.url for node in await shared(store)] == [two.url]
 
+    async def test_what_its_source_tells_of_it_is_shared(self, store: Store, fleet: Fleet) -> None:
+        class Named:
+            async def listed(self) -> list[Listing]:
+                return [Listing(server.url, "0x" + "ab" * 20, tokens_per_s=7.5)]
+
+        async with NodeServer() as server:
+            probes = NodeProber([Named()], CATALOG, fleet, SystemClock(), guard=AddressGuard([server.url]))
+            await probes.probe_all()
+            await fleet.share_changes()
+
+            (node,) = await shared(store)
+        assert (node.address, node.benchmark_tps) == ("0x" + "ab" * 20, 7.5)
+
     async def test_one_that_takes_its_time_is_asked_once(self, fleet: Fleet) -> None:
         async with NodeServer(fault=Fault.HEALTH_STALL) as server:
             probes = prober(fleet, server.url, timeout_s=0.2)
