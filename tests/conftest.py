@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+import core.wallet  # noqa: F401 - it takes back what a library of the wallets' does to the recursion limit
 from core.store import Store, open_store
 from tests.fakes.chain import TestChain
 from tests.fakes.clock import FakeClock

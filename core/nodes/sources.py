@@ -23,7 +23,7 @@ class Listing:
 
 
 class NodeSource(Protocol):
-    """Names nodes. It never raises: one that can't be asked repeats what it said last."""
+    """Names nodes. One that can't be asked repeats what it said last; if it can't even do that, it raises."""
 
     async def listed(self) -> list[Listing]:
         """All nodes that it knows now."""

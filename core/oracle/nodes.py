@@ -34,12 +34,12 @@ class OracleNodes:
         self._client = client
         self._store = store
         self._sieve = sieve
-        self._kept: list[Kept] = []
+        self._kept: list[Kept] | None = None  # None until Redis has told it
         self._polling = asyncio.Lock()
         self._said = ""
 
     async def listed(self) -> list[Listing]:
-        """The last good set; it never raises."""
+        """The last good set. Raises StoreUnavailable while it was never read: no set is no empty set."""
         return merged(kept.listing for kept in await self._recall())
 
     async def refresh(self) -> None:
@@ -57,9 +57,11 @@ class OracleNodes:
             if raw is not None:
                 self._kept = msgspec.json.decode(raw, type=list[Kept])
         except StoreUnavailable:
-            pass  # what this process remembers is as good
+            if self._kept is None:
+                raise
         except msgspec.DecodeError:
             log.warning("the kept list of the Oracle's nodes can't be read")
+        self._kept = self._kept or []
         return self._kept
 
     # -- one poll

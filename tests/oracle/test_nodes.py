@@ -31,6 +31,7 @@ from tests.fakes.oracle_server import (
     node_row,
     topology_row,
 )
+from tests.fakes.redis_server import RedisServer
 
 CATALOG = Catalog.from_file(Path(conf.__file__).parent / "models.toml")
 MODEL, OTHER = "bigscience/bloom-560m", "meta-llama/Llama-3.1-8B"
@@ -280,16 +281,26 @@ class TestKeeping:
         assert await discovering(client, store).listed() == before
         assert await found(discovering(client, store)) == before
 
-    async def test_without_redis_it_remembers_and_says_that_it_could_not_keep_the_list(
-        self, oracle: OracleServer, client: OracleClient
+    async def test_while_redis_is_away_it_remembers_and_says_that_it_could_not_keep_the_list(
+        self, oracle: OracleServer, client: OracleClient, tmp_path: Path
     ) -> None:
         oracle.nodes = [node_row(A, URL_A)]
-        async with open_store("unix:///nowhere/redis.sock") as away:
-            nodes = discovering(client, away)
+        server = RedisServer(tmp_path)
+        server.start()
+        async with open_store(server.url) as store:
+            nodes = discovering(client, store)
+            await nodes.refresh()
+            server.stop()
+            oracle.nodes.append(node_row(B, URL_B))
             with pytest.raises(StoreUnavailable):
                 await nodes.refresh()
 
-            assert [one.url for one in await nodes.listed()] == [URL_A]
+            assert [one.url for one in await nodes.listed()] == [URL_A, URL_B]
+
+    async def test_a_list_that_was_never_read_is_not_taken_for_an_empty_one(self, client: OracleClient) -> None:
+        async with open_store("unix:///nowhere/redis.sock") as away:
+            with pytest.raises(StoreUnavailable):
+                await discovering(client, away).listed()
 
     async def test_a_list_of_another_version_is_written_anew(
         self, oracle: OracleServer, nodes: OracleNodes, store: Store
