@@ -54,6 +54,10 @@ class Ejection:
         """Whether the node is left out now."""
         return self.standing(url).is_out(now)
 
+    def out(self, now: float) -> set[str]:
+        """All nodes that are left out now."""
+        return {url for url, standing in self._standings.items() if standing.is_out(now)}
+
     def standing(self, url: str) -> Standing:
         """What is known of the node; a stranger is good."""
         return self._standings.get(url, GOOD)

@@ -70,14 +70,17 @@ class NodeRegistry:
         """The online nodes that serve the model."""
         return self._by_model.get(model_id, ())
 
-    def available(self, model_id: str, excluded: Collection[str] = ()) -> list[Node]:
+    def available(self, model_id: str, excluded: Collection[str] = ()) -> Sequence[Node]:
         """
         The nodes that a request may go to, but for those at the excluded URLs.
 
         Ejected ones are among them only when there is no other: the last node of a model is never out.
         """
-        nodes = [node for node in self._by_model.get(model_id, ()) if node.url not in excluded]
-        return [node for node in nodes if not self._is_out(node.url)] or nodes
+        nodes = self.serving(model_id)
+        if excluded:
+            nodes = [node for node in nodes if node.url not in excluded]
+        out = self._out_now()  # usually nobody: a request must not look at a thousand nodes
+        return [node for node in nodes if node.url not in out] or nodes if out else nodes
 
     # -- how they fare
 
@@ -99,10 +102,9 @@ class NodeRegistry:
         """How it fares with the requests of the whole fleet, some seconds ago."""
         return self._traffic.get(node.url, NO_TRAFFIC)
 
-    def _is_out(self, url: str) -> bool:
-        if self._clock.now() < self._out.get(url, 0.0):
-            return True
-        return self._ejection.is_out(url, self._clock.monotonic())
+    def _out_now(self) -> set[str]:
+        now = self._clock.now()
+        return {url for url, until in self._out.items() if now < until} | self._ejection.out(self._clock.monotonic())
 
     def when_lost(self, callback: Callable[[Node], None]) -> None:
         """Calls back with each node that goes offline or leaves the list."""
