@@ -26,13 +26,17 @@ class EventStream:
 
     def __init__(self, response: Any) -> None:
         self._response = response
+        self._connection: Any = response.stream.protocol
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
 
     async def send(self, frame: bytes) -> None:
         """Writes, and waits while the client is slow. Raises TimeoutError when it takes nothing."""
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
+        if self._connection._can_write.is_set():  # noqa: SLF001 - Sanic's word for "sending waits for nothing"
             await self._response.send(frame)
+        else:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._response.send(frame)
         self._sent_at = self._loop.time()
 
     async def beat(self, every_s: float) -> None:
