@@ -12,15 +12,14 @@ class Drain:
     """
     Whether this process is about to end, and what has to be told when its time is up.
 
-    Work that may outlast the time registers an interrupt: a plain function, called once in the event loop, that
-    makes the work end by itself soon (a stream sends its error event). Work takes its interrupt back only when
-    nothing more is to be done for it.
+    What has work that may outlast the time registers an interrupt: a plain function, called once in the event loop,
+    that makes its work end by itself soon (a stream sends its error event).
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._when_begun: list[Callable[[], None]] = []
-        self._interrupts: set[Interrupt] = set()
+        self._interrupts: list[Interrupt] = []
         self._draining = self._time_is_up = False
 
     @property
@@ -42,15 +41,11 @@ class Drain:
 
     def add_interrupt(self, interrupt: Interrupt) -> None:
         """Registers work; when the time is up already, it is interrupted in the loop's next turn."""
-        self._interrupts.add(interrupt)
+        self._interrupts.append(interrupt)
         if self._time_is_up:
             asyncio.get_running_loop().call_soon(interrupt)
 
-    def remove_interrupt(self, interrupt: Interrupt) -> None:
-        """Forgets work that has ended; unknown ones do not matter."""
-        self._interrupts.discard(interrupt)
-
     def _interrupt_all(self) -> None:
         self._time_is_up = True
-        for interrupt in tuple(self._interrupts):
+        for interrupt in self._interrupts:
             interrupt()

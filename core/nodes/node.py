@@ -36,7 +36,3 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     latency_ms: float = 0.0  # of good probes, on average; a fifth of it is the last one's
     benchmark_tps: float = 0.0  # tokens a second by its own word, as the Oracle passes it on; 0 when it is not known
     problem: str = ""  # why it is offline, in a few words
-
-    def serves(self, model_id: str) -> bool:
-        """Whether a request for this model may go here, health of this moment apart."""
-        return self.online and model_id in self.models

@@ -119,11 +119,6 @@ class NodeStream:
         self._over = False
 
     @property
-    def node_url(self) -> str:
-        """The node that serves it; "" before the first piece."""
-        return self._attempt.node.url if self._attempt is not None else ""
-
-    @property
     def answer(self) -> NodeAnswer:
         """What has come, without its text; complete once the stream is exhausted. RuntimeError before it began."""
         if self._attempt is None:

@@ -51,7 +51,6 @@ async def stream(request: Request) -> None:
         break
     else:
         await response.send("data: [DONE]\n\n")
-    drain.remove_interrupt(interrupted.set)
 
 
 async def stuck(request: Request) -> None:

@@ -126,7 +126,7 @@ class TestFaultWithinTheAnswer:
             await _exhaust(stream, pieces)
 
         assert pieces[0] == "Some"
-        assert stream.node_url == bad.url
+        assert stream.answer.node.url == bad.url
         assert good.generated == []
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
