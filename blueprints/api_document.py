@@ -39,7 +39,8 @@ SECURITY: dict[str, Part] = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The token that a sign-in yields.",
+        "description": "The token that a sign-in yields. Agents may sign each request instead, with the headers"
+        " X-Agent-Address, X-Agent-Timestamp and X-Agent-Signature.",
     },
     "operator": {
         "type": "http",
