@@ -23,6 +23,8 @@ from typing import Any, Self
 import socketio
 from aiohttp import web
 
+from tests.fakes.ending import end
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 NODES, TOPOLOGY, CAPACITY = "/api/nodes", "/api/v1/pipeline/topology", "/api/v1/metrics/capacity"
@@ -126,7 +128,7 @@ class OracleServer:
         started.set()
         await self._stopped.wait()
         await self._sockets.shutdown()
-        await runner.cleanup()
+        await end(runner)
         self.listeners = 0
 
     async def _joined(self, sid: str, environ: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from tests.fakes.ending import end
+
 
 class Fault(StrEnum):
     """How the endpoint misbehaves."""
@@ -84,7 +86,7 @@ class RpcProxy:
             self.port = runner.addresses[0][1]
             started.set()
             await self._stopped.wait()
-            await runner.cleanup()
+            await end(runner)
 
     async def _count(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
