@@ -87,10 +87,11 @@ class TestDirectory:
 
 
 class SlowDirectory(AgentDirectory):
-    """One whose voucher is written at once and reaches Redis late."""
+    """One whose voucher, or farewell, is written at once and reaches Redis late."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
+        self.is_slow_to_leave = False
         self.on_its_way, self.arrives = asyncio.Event(), asyncio.Event()
 
     async def sync(self, own: Iterable[Entry]) -> tuple[bool, list[Entry]]:
@@ -98,6 +99,12 @@ class SlowDirectory(AgentDirectory):
         self.on_its_way.set()
         await self.arrives.wait()
         return await super().sync(written)
+
+    async def leave(self, entry: Entry) -> bool:
+        if self.is_slow_to_leave:
+            self.on_its_way.set()
+            await self.arrives.wait()
+        return await super().leave(entry)
 
 
 @pytest.mark.asyncio
@@ -114,3 +121,22 @@ async def test_an_agent_that_leaves_while_it_is_vouched_for_is_gone(store: Store
         await refreshing
 
         assert await listed(AgentDirectory(store)) == set()
+
+
+@pytest.mark.asyncio
+async def test_an_agent_is_gone_though_its_handler_is_cancelled_in_the_middle(store: Store, redis_url: str) -> None:
+    directory = SlowDirectory(store)
+    directory.is_slow_to_leave = True
+    async with open_bus(redis_url) as bus:
+        agents = Agents("worker01", directory, bus)
+        connection = await agents.join("0x" + "ab" * 20, "m", lambda *_: None)
+        assert connection is not None
+        leaving = asyncio.create_task(agents.leave(connection))
+        await directory.on_its_way.wait()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        directory.arrives.set()
+
+        async with asyncio.timeout(10):
+            while await listed(AgentDirectory(store)):
+                await asyncio.sleep(0.005)

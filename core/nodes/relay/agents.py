@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Agents:
         self._undropped: list[Entry] = []  # since Redis was away
         self._when_changed: list[Callable[[], None]] = []
         self._news = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- which agents there are
 
@@ -81,16 +82,20 @@ class Agents:
         return connection
 
     async def leave(self, connection: AgentConnection) -> None:
-        """The socket is gone; another connection of the same agent is left alone."""
+        """
+        The socket is gone; another connection of the same agent is left alone.
+
+        Goes on when the one who waits is cancelled: the web server does that once the connection is lost for good.
+        """
         entry = connection.entry
         self._own.pop(entry.connection, None)
         connection.lost()
         log.info("agent %s is gone", entry.address)
-        await self.drop(entry)
+        await asyncio.shield(self._start(self.drop(entry)))
 
     def retire(self) -> None:
         """This worker is about to end: its agents are asked nothing more, and leave when they have answered."""
-        self._tasks.append(asyncio.create_task(self._retire()))
+        self._start(self._retire())
 
     async def _retire(self) -> None:
         for connection in list(self._own.values()):
@@ -118,11 +123,11 @@ class Agents:
         self._bus.when_back(self._news.set)
         await self._bus.subscribe(CHANGED, lambda _: self._news.set())
         await self.refresh()
-        self._tasks.append(asyncio.create_task(self._follow()))
+        self._start(self._follow())
 
     async def stop(self) -> None:
         """Follows it no more."""
-        await end(self._tasks)
+        await end(tuple(self._tasks))
 
     async def refresh(self) -> None:
         """Vouches for this worker's own agents and reads the list once."""
@@ -153,6 +158,12 @@ class Agents:
             self._news.clear()
             await self.refresh()
             await asyncio.sleep(PAUSE_S)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _tell(self) -> None:
         with suppress(StoreUnavailable):
