@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from core.chain.rpc import CallFailed, RpcClient, RpcFailed, RpcRefused, open_rpc
+from core.ending import end
 from core.errors import ChainUnavailable
 
 CHECK_S = 30.0  # an endpoint may change its chain behind our back
@@ -107,8 +108,7 @@ async def open_chain(url: str, chain_id: int) -> AsyncIterator[Chain]:
         try:
             yield chain
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await end([watching])
 
 
 def _quantity(value: Any) -> int:

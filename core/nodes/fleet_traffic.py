@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.clock import Clock
+from core.nodes.averages import follow
 from core.nodes.ejection import Ejection
 from core.nodes.traffic import Tally, Traffic, TrafficReport
 
-WEIGHT = 0.2  # of a new figure in an average
 SILENT_S = 3.0  # a worker that told of requests in flight and then nothing has died
 ANSWERING_S = 10.0  # a node that sent text so lately is at work
 FORGET_S = 3600.0  # a node that nobody has asked anything for so long
@@ -81,11 +81,11 @@ class FleetTraffic:
         if tally.row:
             known.moved = float("-inf")
         if tally.streams:
-            known.first_token_ms = _average(known.first_token_ms, 1000 * tally.first_token_s / tally.streams)
+            known.first_token_ms = follow(known.first_token_ms, 1000 * tally.first_token_s / tally.streams)
         if tally.answers:
             known.last_answer = self._clock.now()
         if tally.duration_s > 0:
-            known.tokens_per_s = _average(known.tokens_per_s, tally.tokens / tally.duration_s)
+            known.tokens_per_s = follow(known.tokens_per_s, tally.tokens / tally.duration_s)
 
     def _judge(self, tally: Tally) -> None:
         now = self._clock.now()
@@ -112,7 +112,3 @@ class FleetTraffic:
         for url in [url for url, known in self._known.items() if now - known.heard > FORGET_S]:
             del self._known[url]
             self._ejection.succeeded(url)
-
-
-def _average(before: float, figure: float) -> float:
-    return before + WEIGHT * (figure - before) if before else figure

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from core.nodes.averages import follow
 from core.nodes.node import Node, NodeKind
 
 FALL = 3  # failed probes in a row that take a node offline; patient, since busy agents can't answer probes
 RISE = 2  # good probes in a row that bring it back after a fall; the very first time one is enough
-WEIGHT = 0.2  # of the last probe in the average latency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def after_good(node: Node, report: Report, now: float) -> Node:
         successes=node.successes + 1,
         last_check=now,
         last_seen=now,
-        latency_ms=_average(node.latency_ms, report.latency_ms),
+        latency_ms=round(follow(node.latency_ms, report.latency_ms), 1),
         problem="",
     )
 
@@ -59,7 +59,3 @@ def after_bad(node: Node, problem: str, now: float, *, certain: bool = False) ->
         last_check=now,
         problem=problem,
     )
-
-
-def _average(before: float, figure: float) -> float:
-    return round(before + WEIGHT * (figure - before), 1) if before else figure

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from core import redis_keys
 from core.bus import Bus
+from core.ending import end
 from core.errors import StoreUnavailable
 from core.nodes.flights import Flights
 from core.nodes.traffic import PURPOSE, TrafficReport, encode
@@ -48,8 +49,7 @@ class TrafficSender:
     async def stop(self) -> None:
         """Sends the last report, and no more."""
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+            await end([self._sending])
             self.send()
 
     async def _run(self) -> None:
