@@ -18,12 +18,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import socketio
 from aiohttp import web
 
-from tests.fakes.ending import end
+from tests.fakes.threaded_server import ThreadedServer, end
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,7 +48,7 @@ class Fault(StrEnum):
 
 
 @dataclass
-class OracleServer:
+class OracleServer(ThreadedServer):
     """One Oracle."""
 
     nodes: list[Any] = field(default_factory=list)  # rows of /api/nodes
@@ -77,25 +77,6 @@ class OracleServer:
         """More endpoints, before it starts; faults and the record of requests hold for them, too."""
         self._routes += routes
 
-    def start(self) -> None:
-        """Listens; on a restart, on the same port."""
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
-
-    def stop(self) -> None:
-        """Refuses connections from here on, and cuts those that are open."""
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def push(self, event: str, message: Any) -> None:
         """Tells all listeners of the push channel."""
         telling = self._sockets.emit(event, message, namespace="/pipeline")
@@ -110,7 +91,6 @@ class OracleServer:
             time.sleep(0.01)
 
     async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         self._sockets = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*")
         self._sockets.on("connect", self._joined, namespace="/pipeline")
         self._sockets.on("disconnect", self._left, namespace="/pipeline")

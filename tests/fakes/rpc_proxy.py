@@ -15,12 +15,12 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from tests.fakes.ending import end
+from tests.fakes.threaded_server import ThreadedServer, end
 
 
 class Fault(StrEnum):
@@ -39,7 +39,7 @@ class Fault(StrEnum):
 
 
 @dataclass
-class RpcProxy:
+class RpcProxy(ThreadedServer):
     """One endpoint before `target`."""
 
     target: str
@@ -55,27 +55,7 @@ class RpcProxy:
         """Its address, with something in it that must stay secret."""
         return f"http://127.0.0.1:{self.port}/key-hidden"
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Listens; on a restart, on the same port."""
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
-
-    def stop(self) -> None:
-        """Refuses connections from here on, and cuts those that are open."""
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
-
     async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         async with aiohttp.ClientSession() as self._session:
             app = web.Application()
             app.router.add_post("/{path:.*}", self._count)
