@@ -88,7 +88,7 @@ def discovery_jobs(settings: Settings, nodes: OracleNodes | None) -> list[Job]:
     """None without an Oracle that could be asked."""
     if nodes is None or settings.oracle_api_url is None:
         return []
-    return [Discovery(nodes, settings.oracle_api_url, settings.node_discovery_interval_s)]
+    return Discovery(nodes, settings.oracle_api_url, settings.node_discovery_interval_s).jobs()
 
 
 def reporting_jobs(settings: Settings, reporter: MetricsReporter | None) -> list[Periodic]:
@@ -98,14 +98,14 @@ def reporting_jobs(settings: Settings, reporter: MetricsReporter | None) -> list
     return [Periodic("reporting to the Oracle", partial(reporting.report, reporter), settings.metrics_interval_s)]
 
 
-def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Job]:
+def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Periodic]:
     """None without a payment contract; then nobody imports web3, as no web worker ever does."""
     if events is None or settings.inference_payment_address is None:
         return []
     from core.chain.payment_subscription import payment_users  # noqa: PLC0415 - 45 MB that most processes never need
 
     address = settings.inference_payment_address
-    return [TierWatch(events, partial(payment_users, settings.chain_ws_url, settings.chain_id, address))]
+    return TierWatch(events, partial(payment_users, settings.chain_ws_url, settings.chain_id, address)).jobs()
 
 
 def _checked_settings() -> Settings:

@@ -6,28 +6,34 @@ import asyncio
 
 from core.oracle.nodes import OracleNodes
 from core.oracle.push import PushChannel
-from workers.periodic import Periodic
+from workers.periodic import Job, Periodic
 
 GATHER_S = 0.2  # changes come in groups
 GAP_S = 1.0  # between two searches that changes caused, however many there are
 
 
 class Discovery:
-    """A job of the leader: asks the Oracle for its nodes every `every_s` seconds, and after changes."""
+    """The leader's search: asks the Oracle for its nodes every `every_s` seconds, and after changes."""
 
     def __init__(self, nodes: OracleNodes, oracle_url: str, every_s: float) -> None:
         self._changed = asyncio.Event()
         self._push = PushChannel(oracle_url, self._changed.set)
         self._search = Periodic("asking the Oracle for nodes", nodes.refresh, every_s)
 
+    def jobs(self) -> list[Job]:
+        """What it does all the time; each job ends when it is cancelled, so none hangs on another's end."""
+        return [self._search, self._push, _Following(self._changed, self._search)]
+
+
+class _Following:
+    """Searches when something changed."""
+
+    def __init__(self, changed: asyncio.Event, search: Periodic) -> None:
+        self._changed = changed
+        self._search = search
+
     async def run(self) -> None:
         """Goes on until it is cancelled."""
-        async with asyncio.TaskGroup() as jobs:
-            jobs.create_task(self._search.run())
-            jobs.create_task(self._push.run())
-            jobs.create_task(self._follow_changes())
-
-    async def _follow_changes(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(GATHER_S)

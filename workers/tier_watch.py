@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -33,13 +32,12 @@ class TierWatch:
         self._subscribed = False
         self._caught_up_at = -SURE_S
 
-    async def run(self) -> None:
-        """Goes on until it is cancelled."""
-        reading = Periodic("reading the payment contract's events", self._catch_up, POLL_S)
-        listening = Periodic("the subscription to the payment contract", self._listen, RECONNECT_S)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(reading.run())
-            tasks.create_task(listening.run())
+    def jobs(self) -> list[Periodic]:
+        """What it does all the time; each job ends when it is cancelled, so none hangs on another's end."""
+        return [
+            Periodic("reading the payment contract's events", self._catch_up, POLL_S),
+            Periodic("the subscription to the payment contract", self._listen, RECONNECT_S),
+        ]
 
     async def _catch_up(self) -> None:
         if self._subscribed and time.monotonic() < self._caught_up_at + SURE_S:

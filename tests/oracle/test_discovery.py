@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from core.ending import end
 from core.nodes.address_guard import AddressGuard
 from core.oracle.client import open_oracle
 from core.oracle.listings import Sieve
@@ -21,6 +22,7 @@ from core.store import Store
 from tests.fakes.oracle_server import CAPACITY, NODES, Fault, OracleServer, node_row
 from tests.oracle.test_nodes import CATALOG, URL_A, A
 from workers.discovery import GAP_S, Discovery
+from workers.periodic import Job
 
 NEVER_S = 3600
 
@@ -33,17 +35,17 @@ def oracle() -> Iterator[OracleServer]:
 
 
 @contextlib.asynccontextmanager
-async def running(job: Callable[[], Any]) -> AsyncIterator[None]:
-    """Runs a job; cancelled, it leaves nothing behind."""
+async def running(*jobs: Job) -> AsyncIterator[None]:
+    """Runs jobs; cancelled, they leave nothing behind."""
     before = asyncio.all_tasks()
-    task = asyncio.create_task(job())
+    tasks = [asyncio.create_task(job.run()) for job in jobs]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=20)
-        assert task.cancelled()
-        await until(lambda: asyncio.all_tasks() <= before | {task})
+        async with asyncio.timeout(20):
+            await end(tasks)
+        assert all(task.cancelled() for task in tasks)
+        await until(lambda: asyncio.all_tasks() <= before | set(tasks))
 
 
 async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
@@ -66,7 +68,7 @@ async def until_some(nodes: OracleNodes) -> None:
 class TestPushChannel:
     async def test_it_calls_back_when_it_is_there_and_for_every_event(self, oracle: OracleServer) -> None:
         calls: list[float] = []
-        async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+        async with running(PushChannel(oracle.url, lambda: calls.append(1))):
             await until(lambda: len(calls) == 1)
             for event in ("pipeline:topology", "pipeline:nodeStatus", "pipeline:nodeJoined", "anything"):
                 await asyncio.to_thread(oracle.push, event, {"address": A})
@@ -77,7 +79,7 @@ class TestPushChannel:
     ) -> None:
         calls: list[float] = []
         with caplog.at_level(logging.INFO):
-            async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+            async with running(PushChannel(oracle.url, lambda: calls.append(1))):
                 await until(lambda: len(calls) == 1)
                 await asyncio.to_thread(oracle.stop)
                 await until(lambda: len(caplog.messages) == 2)
@@ -93,7 +95,7 @@ class TestPushChannel:
     @pytest.mark.parametrize("message", [b"\x00\xff", [b"x", {"y": b"z"}], None, "x" * 3_000_000, {"a": ["b"] * 1000}])
     async def test_no_message_does_harm(self, oracle: OracleServer, message: Any) -> None:
         calls: list[float] = []
-        async with running(PushChannel(oracle.url, lambda: calls.append(1)).run):
+        async with running(PushChannel(oracle.url, lambda: calls.append(1))):
             await until(lambda: len(calls) == 1)
             await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", message)
             await asyncio.to_thread(oracle.wait_for_listener)
@@ -103,7 +105,7 @@ class TestPushChannel:
     async def test_redirects_are_not_followed(self, oracle: OracleServer) -> None:
         with OracleServer(redirect_to=f"{oracle.url}/canary") as elsewhere:
             elsewhere.faults["/socket.io/"] = Fault.REDIRECT
-            async with running(PushChannel(elsewhere.url, lambda: None).run):
+            async with running(PushChannel(elsewhere.url, lambda: None)):
                 await until(lambda: elsewhere.asked("/socket.io/") > 0)
                 await asyncio.sleep(0.2)
 
@@ -120,7 +122,7 @@ async def nodes(oracle: OracleServer, store: Store) -> AsyncIterator[OracleNodes
 @contextlib.asynccontextmanager
 async def discovering(oracle: OracleServer, nodes: OracleNodes) -> AsyncIterator[None]:
     """Runs the job, which by itself polls only once; another poll came when its push channel was there."""
-    async with running(Discovery(nodes, oracle.url, NEVER_S).run):
+    async with running(*Discovery(nodes, oracle.url, NEVER_S).jobs()):
         await until(lambda: oracle.listeners == 1 and oracle.asked(NODES) >= 2)
         yield
 

@@ -17,6 +17,7 @@ from core.chain.payment_contract import Credit
 from core.chain.payment_events import PaymentEvents
 from core.chain.payment_subscription import SubscriptionFailed, payment_users
 from core.clock import SystemClock
+from core.ending import end
 from core.store import open_store
 from tests.fakes.chain import CHAIN_ID, TestChain
 from workers.tier_watch import TierWatch
@@ -93,9 +94,8 @@ async def watch(redis_url: str, chain: TestChain, line: Line) -> AsyncIterator[W
         open_chain(chain.url, CHAIN_ID) as opened,
     ):
         cache = TierCache(store, bus, SystemClock())
-        running = asyncio.create_task(
-            TierWatch(TierEvents(cache, PaymentEvents(opened, chain.contract)), line.subscribe).run()
-        )
+        events = TierEvents(cache, PaymentEvents(opened, chain.contract))
+        running = [asyncio.create_task(job.run()) for job in TierWatch(events, line.subscribe).jobs()]
         async with asyncio.timeout(20):
             while await cache.block() is None:
                 await asyncio.sleep(0.01)
@@ -103,9 +103,7 @@ async def watch(redis_url: str, chain: TestChain, line: Line) -> AsyncIterator[W
             yield Watched(cache, chain)
         finally:
             async with asyncio.timeout(10):
-                while not running.done():  # more than once: the client of Redis may swallow a cancellation
-                    running.cancel()
-                    await asyncio.wait([running], timeout=0.1)
+                await end(running)
 
 
 @pytest.mark.asyncio
