@@ -16,11 +16,15 @@ Every error that a client may be told of.
     │   └── UnknownAnswer       404  nobody keeps an answer of that name for this caller
     ├── AnswerExists            409  the name is in use
     ├── AnswerMoved             409  a newer link listens to the answer now
+    ├── IdempotencyConflict     409  the request with this Idempotency-Key is under way
+    ├── IdempotencyMismatch     422  the Idempotency-Key belongs to another request
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
         ├── ChainUnavailable    503  the chain does not answer
         ├── ShuttingDown        503
         ├── AnswerLost          503  the worker that made the answer is gone
+        ├── AnswerLeft          503  who asked for the answer left in its middle
+        ├── AnswerFailed        503  the answer, given again, ends as it ended the first time
         ├── NoNodes             503  no healthy node serves the model
         └── NodesFailed         503  every attempt failed, or the deadline passed
 
@@ -177,6 +181,28 @@ class AnswerMoved(GatewayError):
         super().__init__("The answer was resumed elsewhere")
 
 
+class IdempotencyConflict(GatewayError):
+    """The request that this Idempotency-Key belongs to has no answer yet."""
+
+    status = 409
+    reason = "Conflict"
+    code = "idempotency_in_flight"
+
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is still being answered", headers={"Retry-After": "1"})
+
+
+class IdempotencyMismatch(GatewayError):
+    """This Idempotency-Key was used with another body, or at another door."""
+
+    status = 422
+    reason = "Unprocessable Entity"
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key belongs to another request")
+
+
 class RateLimited(GatewayError):
     """The Free quota is used up; `details` and headers say until when."""
 
@@ -230,6 +256,23 @@ class AnswerLost(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The answer was lost. Please try again.")
+
+
+class AnswerLeft(Unavailable):
+    """A kept answer was made until the one who had asked for it left; he never saw this error himself."""
+
+    code = "client_left"
+
+    def __init__(self) -> None:
+        super().__init__("The answer ends here: its connection was closed at this point.")
+
+
+class AnswerFailed(Unavailable):
+    """A kept answer ended with an error: it is told once more, with the same code and message."""
+
+    def __init__(self, code: str | None, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class NoNodes(Unavailable):

@@ -30,6 +30,8 @@ several of them at once.
 | {plumise}:tier:<address> | hash credit, read_at, fresh_until | 66 min | what the payment contract said of a wallet |
 | {plumise}:tier:<address>:reading | string, a token | 5 s | somebody asks the contract now |
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
+| {plumise}:kept:<caller>:<key> | string, JSON | 1 day | the answer to a request with an Idempotency-Key |
+| {plumise}:claim:<caller>:<key> | string "token fingerprint" | the nodes' time and 1 min | that request is under way |
 
 Topics of the bus (pub/sub; nothing of them is kept):
 
@@ -113,6 +115,16 @@ def tier(address: str) -> str:
 def tier_reading(address: str) -> str:
     """The mark that somebody asks for it."""
     return f"{tier(address)}:reading"
+
+
+def kept_answer(subject: str, key: str) -> str:
+    """What was answered to a caller's request with an Idempotency-Key."""
+    return f"{PREFIX}:kept:{subject}:{key}"
+
+
+def claim(subject: str, key: str) -> str:
+    """The mark that a caller's request with an Idempotency-Key is under way."""
+    return f"{PREFIX}:claim:{subject}:{key}"
 
 
 def to_worker(worker_id: str, purpose: str) -> str:
