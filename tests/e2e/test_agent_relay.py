@@ -507,11 +507,20 @@ def was_replaced(agent: RelayAgent) -> bool:
 
 
 def owner_of(server: GatewayServer, agent: RelayAgent) -> int:
-    """The process at the other end of an agent's connection, by the inode of its socket (proc(5))."""
+    """
+    The process at the other end of an agent's connection, by the inode of its socket (proc(5)).
+
+    The kernel's table changes while it is read: a row may come twice, or not at all.
+    """
     ends = f":{server.port:04X}", f":{agent.socket.local_address[1]:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    (inode,) = (row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends and row[3] == "01")
-    return next(pid for pid in server.workers() if f"socket:[{inode}]" in open_files(pid))
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        sockets = {f"socket:[{row[9]}]" for row in rows if (row[1][-5:], row[2][-5:]) == ends and row[3] == "01"}
+        for pid in server.workers():
+            if sockets & open_files(pid):
+                return pid
+    raise AssertionError("no worker has the agent's connection")
 
 
 def open_files(pid: int) -> set[str]:
