@@ -63,8 +63,10 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
 )
 # What a field means wherever it stands, unless its shape says so itself.
 GLOSSARY = {
+    "balance_plm": "An exact decimal.",
     "choices": "Always one.",
     "completion_tokens": "Tokens of the answer.",
+    "cost_plm": "An exact decimal.",
     "created": "Unix time in seconds.",
     "finish_reason": "`stop` at the answer's own end, `length` when `max_tokens` cut it off.",
     "include_usage": "Sends the token counts in a chunk of their own before `[DONE]`.",

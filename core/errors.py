@@ -13,7 +13,8 @@ Every error that a client may be told of.
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
     ├── UnknownResource         404  what the path names is not there
     │   ├── PaymentOff          404  this gateway has no payment contract
-    │   └── UnknownAnswer       404  nobody keeps an answer of that name for this caller
+    │   ├── UnknownAnswer       404  nobody keeps an answer of that name for this caller
+    │   └── UnknownReceipt      404  the caller was charged nothing under that id
     ├── AnswerExists            409  the name is in use
     ├── AnswerMoved             409  a newer link listens to the answer now
     ├── IdempotencyConflict     409  the request with this Idempotency-Key is under way
@@ -21,6 +22,7 @@ Every error that a client may be told of.
     └── Unavailable             503  try again later; carries Retry-After
         ├── StoreUnavailable    503  Redis is away
         ├── ChainUnavailable    503  the chain does not answer
+        ├── SignerAway          503  the process that signs receipts does not answer
         ├── ShuttingDown        503
         ├── AnswerLost          503  the worker that made the answer is gone
         ├── AnswerLeft          503  who asked for the answer left in its middle
@@ -159,6 +161,15 @@ class UnknownAnswer(UnknownResource):
         super().__init__(f"Answer {name} not found")
 
 
+class UnknownReceipt(UnknownResource):
+    """The caller has no charge of this id, or none any more."""
+
+    code = "receipt_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Receipt {name} not found")
+
+
 class AnswerExists(GatewayError):
     """The caller has an answer of this name already."""
 
@@ -216,7 +227,7 @@ class Unavailable(GatewayError):
 
     status = 503
     reason = "Service Unavailable"
-    code = "unavailable"
+    code: str | None = "unavailable"
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
@@ -238,6 +249,15 @@ class ChainUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The chain is not available. Please try again later.")
+
+
+class SignerAway(Unavailable):
+    """The settler, which has the key that receipts are signed with, does not answer."""
+
+    code = "signer_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The settler is away. Please try again later.", retry_after_s=5)
 
 
 class ShuttingDown(Unavailable):

@@ -32,6 +32,7 @@ several of them at once.
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
 | {plumise}:kept:<caller>:<key> | string, JSON | 1 day | the answer to a request with an Idempotency-Key |
 | {plumise}:claim:<caller>:<key> | string "token fingerprint" | the nodes' time and 1 min | that request is under way |
+| {plumise}:receipt:<request id> | hash digest, signature, signer | as the charge | a signed receipt |
 
 Topics of the bus (pub/sub; nothing of them is kept):
 
@@ -125,6 +126,11 @@ def kept_answer(subject: str, key: str) -> str:
 def claim(subject: str, key: str) -> str:
     """The mark that a caller's request with an Idempotency-Key is under way."""
     return f"{PREFIX}:claim:{subject}:{key}"
+
+
+def receipt(request_id: str) -> str:
+    """The receipt of a charge, once it was signed."""
+    return f"{PREFIX}:receipt:{request_id}"
 
 
 def to_worker(worker_id: str, purpose: str) -> str:

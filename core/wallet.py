@@ -1,4 +1,4 @@
-"""Ethereum wallets: what an address looks like, who signed a text or typed data, and signing a text oneself."""
+"""Ethereum wallets: what an address looks like, who signed a text or typed data, and signing them oneself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,14 @@ class Signer:
 
     def sign_text(self, text: str) -> str:
         """The EIP-191 signature (personal_sign): 65 bytes with a v of 27 or 28, as hex behind 0x."""
-        return "0x" + bytes(self._account.sign_message(encode_defunct(text=text)).signature).hex()
+        return self._sign(encode_defunct(text=text))
+
+    def sign_typed(self, typed_data: dict[str, Any]) -> str:
+        """The signature of complete EIP-712 JSON, in the same form; the same data is signed the same each time."""
+        return self._sign(encode_typed_data(full_message=typed_data))
+
+    def _sign(self, message: SignableMessage) -> str:
+        return "0x" + bytes(self._account.sign_message(message).signature).hex()
 
 
 class BadSignature(Exception):

@@ -12,12 +12,15 @@ from core.access.grant import Grant
 FinishReason = Literal["stop", "length"]
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer."""
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one answer; of a paid one also its price, and what is left of the deposit once all is paid."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    # Exact decimals: wei neither fit into the messages between workers nor are exact in JavaScript.
+    cost_plm: str | None = None
+    balance_plm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +32,4 @@ class Completion:
     text: str
     finish_reason: FinishReason
     usage: Usage
+    is_replay: bool = False  # an answer of before, given again
