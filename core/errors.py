@@ -9,7 +9,9 @@ Every error that a client may be told of.
     ├── Unauthenticated         401  no token, or one that can't be trusted
     │   └── SignInRefused       401  nonce or signature
     ├── KeyRefused              401  the key that the network's programs share
+    ├── InsufficientCredit      402  the deposit does not pay for the request
     ├── RateLimited             429  carries the quota
+    ├── TooMuchUnsettled        429  too much is used that is not paid on the chain yet; carries Retry-After
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
     ├── UnknownResource         404  what the path names is not there
     │   ├── PaymentOff          404  this gateway has no payment contract
@@ -37,6 +39,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from core.chain.amounts import plm
 
 
 class GatewayError(Exception):
@@ -220,6 +224,31 @@ class RateLimited(GatewayError):
     status = 429
     reason = "Too Many Requests"
     code = "rate_limit_exceeded"
+
+
+class InsufficientCredit(GatewayError):
+    """The deposit, less what is used and what is asked already, does not pay for this. Amounts are wei."""
+
+    status = 402
+    reason = "Payment Required"
+    code = "insufficient_quota"
+
+    def __init__(self, required: int, available: int) -> None:
+        super().__init__(
+            "The deposit does not pay for this request",
+            details={"required_plm": plm(required), "available_plm": plm(available)},
+        )
+
+
+class TooMuchUnsettled(GatewayError):
+    """As much of the caller's use waits for the chain as may; soon some of it is settled."""
+
+    status = 429
+    reason = "Too Many Requests"
+    code = "unsettled_limit"
+
+    def __init__(self) -> None:
+        super().__init__("Too many tokens wait to be settled on the chain", headers={"Retry-After": "5"})
 
 
 class Unavailable(GatewayError):

@@ -32,6 +32,19 @@ several of them at once.
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
 | {plumise}:kept:<caller>:<key> | string, JSON | 1 day | the answer to a request with an Idempotency-Key |
 | {plumise}:claim:<caller>:<key> | string "token fingerprint" | the nodes' time and 1 min | that request is under way |
+| {plumise}:credit:<address> | hash cum, settled, inflight, reserved (tokens), debt | – | what a wallet used and paid |
+| {plumise}:charge:<request id> | hash user, state, reserved, tokens, … | 30 days from its end | one paid request |
+| {plumise}:charges:<address> | zset request id → cum right after it | – | what a wallet was charged for |
+| {plumise}:settlements:<address> | zset JSON → to_cum | – | the newest 1,000 payments of a wallet on the chain |
+| {plumise}:reservations | zset "address request id" → lease end ms | – | paid requests under way |
+| {plumise}:outstanding | zset address → unix ms | – | who owes, and since when |
+| {plumise}:journal:epoch | string, a token | – | of the settler's journal; a recovery begins another one |
+| {plumise}:journal:run | string | – | the run_id of the Redis that it is written under |
+| {plumise}:journal:next | string, a number | – | the next nonce of the gateway's account |
+| {plumise}:journal:open | zset nonce → nonce | – | transactions that are not final |
+| {plumise}:journal:tx:<nonce> | hash | – | what a transaction settles |
+| {plumise}:journal:tx:<nonce>:attempts | list of JSON | – | its signed forms, each written before it is sent |
+| {plumise}:settler | string, JSON | 60 s | how the settler is |
 | {plumise}:receipt:<request id> | hash digest, signature, signer | as the charge | a signed receipt |
 
 Topics of the bus (pub/sub; nothing of them is kept):
@@ -61,6 +74,13 @@ OWN, NOBODY = "own", "nobody"  # accounts: of the gateway's wallet, and of nodes
 AGENTS = f"{PREFIX}:agents"
 AGENTS_UNTIL = f"{AGENTS}:until"
 TIERS_BLOCK = f"{PREFIX}:tiers:block"
+RESERVATIONS = f"{PREFIX}:reservations"
+OUTSTANDING = f"{PREFIX}:outstanding"
+JOURNAL_EPOCH = f"{PREFIX}:journal:epoch"
+JOURNAL_RUN = f"{PREFIX}:journal:run"
+JOURNAL_NEXT = f"{PREFIX}:journal:next"
+JOURNAL_OPEN = f"{PREFIX}:journal:open"
+SETTLER = f"{PREFIX}:settler"
 
 
 def nonces(address: str) -> str:
@@ -126,6 +146,36 @@ def kept_answer(subject: str, key: str) -> str:
 def claim(subject: str, key: str) -> str:
     """The mark that a caller's request with an Idempotency-Key is under way."""
     return f"{PREFIX}:claim:{subject}:{key}"
+
+
+def credit(address: str) -> str:
+    """What a lower-case address used and paid."""
+    return f"{PREFIX}:credit:{address}"
+
+
+def charge(request_id: str) -> str:
+    """A paid request."""
+    return f"{PREFIX}:charge:{request_id}"
+
+
+def charges(address: str) -> str:
+    """The paid requests of a lower-case address."""
+    return f"{PREFIX}:charges:{address}"
+
+
+def settlements(address: str) -> str:
+    """The payments of a lower-case address on the chain."""
+    return f"{PREFIX}:settlements:{address}"
+
+
+def journal_tx(nonce: int) -> str:
+    """A transaction of the settler."""
+    return f"{PREFIX}:journal:tx:{nonce}"
+
+
+def journal_attempts(nonce: int) -> str:
+    """Its signed forms."""
+    return f"{journal_tx(nonce)}:attempts"
 
 
 def receipt(request_id: str) -> str:

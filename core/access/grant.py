@@ -25,6 +25,19 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What a paid request costs at most, and out of what. The answer itself is paid when it is committed."""
+
+    price: int  # wei for 1000 tokens
+    balance: int  # wei deposited, at the last look at the contract
+    reserved: int  # tokens
+
+    def cost(self, tokens: int) -> int:
+        """Wei; the contract rounds down as well."""
+        return tokens * self.price // 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A request that may be served: who, what, how much. Handlers only format it."""
 
@@ -34,3 +47,4 @@ class Grant:
     model: Model
     max_tokens: int
     quota: Quota | None  # None when nothing is counted (Pro)
+    charge: Charge | None = None  # None for whom it is free: Free callers and the operator

@@ -24,6 +24,14 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Paid:
+    """What an answer was charged, in wei."""
+
+    cost: int
+    left: int  # of the deposit, once all that was used is paid
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A finished answer. `text` is empty for a stream: its pieces have left already."""
 
@@ -32,4 +40,5 @@ class Completion:
     text: str
     finish_reason: FinishReason
     usage: Usage
+    paid: Paid | None = None  # None when it was free, and when nobody could be asked what is left
     is_replay: bool = False  # an answer of before, given again
