@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 from core import redis_keys
@@ -13,6 +14,15 @@ from core.nodes.node import Node
 from core.store import Store
 
 MARK_TTL_S = 24 * 3600  # how long a repeated commit is recognised
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that is kept for whom asks again, in the same step in which it is counted."""
+
+    key: str
+    value: str
+    ttl_s: int
 
 
 class Totals(TypedDict):
@@ -37,7 +47,9 @@ class Ledger:
         self._per_node_wallet = per_node_wallet
         self._late = LateCommits(store)
 
-    async def commit(self, grant: Grant, usage: Usage, node: Node, latency_ms: int) -> None:
+    async def commit(
+        self, grant: Grant, usage: Usage, node: Node, latency_ms: int, answer: KeptAnswer | None = None
+    ) -> None:
         """
         Counts an answer, also one whose lease has ended meanwhile; from here on it can't be handed back.
 
@@ -53,9 +65,13 @@ class Ledger:
             redis_keys.node_totals(node.url),
             redis_keys.account(account),
         ]
+        kept: tuple[str | int, ...] = ()
+        if answer is not None:
+            keys.append(answer.key)
+            kept = (answer.value, answer.ttl_s)
         prompt_tokens = _within(usage.prompt_tokens, grant.model.context_length)
         completion_tokens = _within(usage.completion_tokens, grant.max_tokens)
-        args = (_member(grant), MARK_TTL_S, account, prompt_tokens, completion_tokens, latency_ms)
+        args = (_member(grant), MARK_TTL_S, account, prompt_tokens, completion_tokens, latency_ms, *kept)
         try:
             await self._store.run("commit", keys, args)
         except StoreUnavailable:

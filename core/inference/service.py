@@ -19,6 +19,7 @@ from core.clock import Clock
 from core.errors import GatewayError
 from core.inference.completion import Completion
 from core.inference.prompts import ROLE_STOPS, chat_prompt
+from core.inference.recordings import UNRECORDED, Recorder
 from core.inference.requests import InferenceRequest
 from core.inference.streaming import CompletionStream
 from core.inference.tally import Tally
@@ -39,9 +40,9 @@ class InferenceService:
         self._clock = clock
         self._patience_s = patience_s
 
-    async def complete(self, caller: Caller, request: InferenceRequest) -> Completion:
+    async def complete(self, caller: Caller, request: InferenceRequest, recorder: Recorder = UNRECORDED) -> Completion:
         """
-        The whole answer.
+        The whole answer, which `recorder` keeps for whom asks again.
 
         Raises the gate's errors, NoNodes, NodesFailed or NodeRefused; then nothing is counted. A caller who leaves
         (cancellation) keeps his request counted: the nodes have worked for him.
@@ -58,11 +59,15 @@ class InferenceService:
             raise
         meter.add([answer.text])
         usage = meter.usage(answer.tokens, answer.prompt_tokens)
-        await tally.commit(usage, answer.node)
-        return Completion(grant, int(self._clock.now()), answer.text, answer.finish_reason or "stop", usage)
+        created, reason = int(self._clock.now()), answer.finish_reason or "stop"
+        recorder.add([answer.text])
+        await tally.commit(usage, answer.node, recorder.end(grant, created, usage, reason))
+        return Completion(grant, created, answer.text, reason, usage)
 
     @asynccontextmanager
-    async def stream(self, caller: Caller, request: InferenceRequest) -> AsyncIterator[CompletionStream]:
+    async def stream(
+        self, caller: Caller, request: InferenceRequest, recorder: Recorder = UNRECORDED
+    ) -> AsyncIterator[CompletionStream]:
         """
         The answer in pieces, once the first one is there or `patience_s` have passed.
 
@@ -76,6 +81,7 @@ class InferenceService:
             Tally(self._ledger, grant),
             _meter(request, grant),
             self._clock,
+            recorder,
         )
         try:
             await stream.wait_for_text(self._patience_s)

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from collections.abc import AsyncIterator
+from typing import Protocol, Self
 
 from core.access.grant import Grant
 from core.clock import Clock
-from core.errors import GatewayError
+from core.errors import AnswerLeft, GatewayError
 from core.inference.completion import Completion, Usage
+from core.inference.recordings import UNRECORDED, Recorder
 from core.inference.tally import Tally
 from core.metrics.meter import Meter
 from core.nodes.router import NodeStream
+
+
+class AnswerStream(Protocol):
+    """An answer in pieces, as doors send it: one on its way, or one that is given again."""
+
+    grant: Grant
+    created: int  # unix seconds
+    is_replay: bool
+
+    @property
+    def completion(self) -> Completion:
+        """How it ended, once it is exhausted."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[list[str]]:
+        """Lists of text pieces. Raises GatewayError where the answer breaks off."""
+        ...
 
 
 class CompletionStream:
@@ -22,13 +41,24 @@ class CompletionStream:
     once; what was delivered until then is counted.
     """
 
-    def __init__(self, grant: Grant, source: NodeStream, tally: Tally, meter: Meter, clock: Clock) -> None:
+    is_replay = False
+
+    def __init__(
+        self,
+        grant: Grant,
+        source: NodeStream,
+        tally: Tally,
+        meter: Meter,
+        clock: Clock,
+        recorder: Recorder = UNRECORDED,
+    ) -> None:
         self.grant = grant
         self.created = int(clock.now())
         self._completion: Completion | None = None
         self._source = source
         self._tally = tally
         self._meter = meter
+        self._recorder = recorder
         self._first: asyncio.Task[list[str]] | None = None
         self._started = self._over = False
 
@@ -71,7 +101,7 @@ class CompletionStream:
             return
         self._over = True
         if self._started:
-            await self._commit_delivered()
+            await self._commit_delivered(AnswerLeft())
         else:
             await self._tally.keep()
 
@@ -79,13 +109,14 @@ class CompletionStream:
         """The next pieces; none at the end, which may be the very first thing that comes."""
         try:
             pieces: list[str] = await anext(self._source, [])
-        except GatewayError:
-            await self._fail()
+        except GatewayError as error:
+            await self._fail(error)
             raise
         if not pieces:
             await self._finish()
             return pieces
         self._meter.add(pieces)
+        self._recorder.add(pieces)
         if not self._started:
             self._started = True
             self._tally.delivered()
@@ -94,16 +125,19 @@ class CompletionStream:
     async def _finish(self) -> None:
         answer = self._source.answer
         usage = self._meter.usage(answer.tokens, answer.prompt_tokens)
-        self._completion = Completion(self.grant, self.created, "", answer.finish_reason or "stop", usage)
+        reason = answer.finish_reason or "stop"
+        self._completion = Completion(self.grant, self.created, "", reason, usage)
         self._over = True
-        await self._tally.commit(usage, answer.node)
+        await self._tally.commit(usage, answer.node, self._recorder.end(self.grant, self.created, usage, reason))
 
-    async def _fail(self) -> None:
+    async def _fail(self, error: GatewayError) -> None:
         self._over = True
         if self._started:
-            await self._commit_delivered()
+            await self._commit_delivered(error)
         else:
             await self._tally.hand_back()
 
-    async def _commit_delivered(self) -> None:
-        await self._tally.commit(self._meter.usage(), self._source.answer.node)
+    async def _commit_delivered(self, error: GatewayError) -> None:
+        usage = self._meter.usage()
+        kept = self._recorder.end(self.grant, self.created, usage, error)
+        await self._tally.commit(usage, self._source.answer.node, kept)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable
 
 from core.access.grant import Grant
-from core.billing.ledger import Ledger
+from core.billing.ledger import KeptAnswer, Ledger
 from core.errors import StoreUnavailable
 from core.inference.completion import Usage
 from core.nodes.node import Node
@@ -34,10 +34,10 @@ class Tally:
         """The first text is about to leave: from here on the request can't be handed back. Does not wait."""
         self._delivery = asyncio.ensure_future(self._tell(self._ledger.delivered(self._grant)))
 
-    async def commit(self, usage: Usage, node: Node) -> None:
-        """Counts the answer, which has taken from this tally's beginning until now."""
+    async def commit(self, usage: Usage, node: Node, answer: KeptAnswer | None = None) -> None:
+        """Counts the answer, which has taken from this tally's beginning until now, and keeps it."""
         latency_ms = round((self._time() - self._since) * 1000)
-        await self._settle(self._ledger.commit(self._grant, usage, node, latency_ms))
+        await self._settle(self._ledger.commit(self._grant, usage, node, latency_ms, answer))
 
     async def keep(self) -> None:
         """The caller left before the first text; the nodes have worked, so the request stays counted."""

@@ -10,7 +10,7 @@ import pytest
 
 from core.access.grant import Grant
 from core.auth.caller import Caller
-from core.billing.ledger import Ledger
+from core.billing.ledger import KeptAnswer, Ledger
 from core.catalog import Model, Tier
 from core.errors import GatewayError, NodesFailed, StoreUnavailable
 from core.inference.completion import Usage
@@ -38,7 +38,9 @@ class Account:
         self.gate.set()
         self.away = False
 
-    async def commit(self, grant: Grant, usage: Usage, node: Node, latency_ms: int) -> None:
+    async def commit(
+        self, grant: Grant, usage: Usage, node: Node, latency_ms: int, answer: KeptAnswer | None = None
+    ) -> None:
         await self._hear("commit", usage.completion_tokens, node.url)
 
     async def delivered(self, grant: Grant) -> None:
