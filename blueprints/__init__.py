@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from sanic import Request, Sanic
 
-from blueprints import agent_relay, auth, docs, health, inference, models, nodes, openai, payment, report, socket
+from blueprints import (
+    agent_relay,
+    auth,
+    docs,
+    health,
+    inference,
+    models,
+    nodes,
+    openai,
+    payment,
+    payment_record,
+    report,
+    socket,
+)
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate, present_oracle_key
 from blueprints.middleware import register_middleware
@@ -23,6 +36,7 @@ BLUEPRINTS = (
     inference.bp,
     openai.bp,
     payment.bp,
+    payment_record.bp,
     report.bp,
     agent_relay.bp,
 )

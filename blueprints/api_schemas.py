@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from blueprints import api_payment_shapes as payment
 from blueprints import api_shapes as plain
 from blueprints import shapes
 from core.inference.completion import Usage
@@ -18,7 +19,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     plain.NonceRequest,
     plain.VerifyRequest,
     plain.NativeRequest,
-    plain.DepositRequest,
+    payment.DepositRequest,
     plain.AgentReportRequest,
     ChatBody,
     CompletionBody,
@@ -31,9 +32,18 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     plain.Token,
     plain.Window,
     plain.Account,
-    plain.PaymentBalance,
-    plain.Transaction,
-    plain.Deposit,
+    payment.PaymentBalance,
+    payment.Transaction,
+    payment.Deposit,
+    payment.Settlement,
+    payment.Unsettled,
+    payment.History,
+    payment.ReceiptField,
+    payment.ReceiptTypes,
+    payment.ReceiptDomain,
+    payment.Receipt,
+    payment.ReceiptData,
+    payment.SignedReceipt,
     plain.Done,
     plain.AgentReportList,
     plain.SignedOut,

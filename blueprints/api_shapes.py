@@ -138,47 +138,6 @@ class Account(msgspec.Struct):
     rate_limit: Annotated[Window | None, Meta(description="The Free quota; null for Pro.")]
 
 
-class DepositRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """How much is to be paid in."""
-
-    amount: Annotated[Plm, Meta(description="In PLM, more than 0.")]
-
-
-class PaymentBalance(msgspec.Struct):
-    """The wallet's deposit at the payment contract."""
-
-    address: Annotated[Address, Meta(description="In lower case.")]
-    tier: Tier
-    source: Annotated[Source, Meta(description=SOURCE)]
-    balance_wei: Wei
-    balance_plm: Plm
-    cost_per_1000_tokens_wei: Wei
-    cost_per_1000_tokens_plm: Plm
-
-
-class Transaction(msgspec.Struct, rename="camel"):
-    """As eth_sendTransaction takes it; quantities are hex."""
-
-    to: Address
-    data: str
-    value: str
-    chain_id: str
-
-
-class Deposit(msgspec.Struct):
-    """A transaction for the wallet to sign, and what it leads to."""
-
-    contract: Address
-    chain_id: int
-    abi: Annotated[list[dict[str, Any]], Meta(description="The ABI of `deposit()`.")]
-    transaction: Transaction
-    amount_wei: Wei
-    amount_plm: Plm
-    missing_for_pro_plm: Annotated[Plm, Meta(description="What is missing for Pro before this deposit.")]
-    pro_afterwards: bool
-    note: str
-
-
 class Done(msgspec.Struct):
     """It is done."""
 

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from core.access.chain_tiers import ChainTiers
 from core.access.tier_cache import TierCache
 from core.access.tiers import FreeForAll, Standings
+from core.billing.history import History
 from core.billing.payments import Payments
+from core.billing.receipt import Seal
+from core.billing.receipt_book import ReceiptBook
+from core.billing.receipts import Receipts
 from core.bus import Bus
 from core.chain.chain import Chain, open_chain
 from core.chain.contract_wallets import ContractWallets
@@ -34,6 +38,8 @@ class PaymentServices:
     chain: Chain | None
     standings: Standings
     payments: Payments
+    history: History
+    receipts: Receipts
     contract_wallets: ContractWallets | None
 
 
@@ -42,14 +48,16 @@ async def open_payments(access: ChainAccess, store: Store, bus: Bus, clock: Cloc
     """Opens them; a chain that is away is found back later."""
     if access.contract is None:
         free = FreeForAll()
-        yield PaymentServices(None, free, Payments(None, free, access.chain_id, clock), None)
+        payments = Payments(None, free, access.chain_id, clock)
+        yield PaymentServices(None, free, payments, History(None), Receipts(None, bus), None)
         return
+    receipts = Receipts(ReceiptBook(store, Seal(access.chain_id, access.contract)), bus)
     async with open_chain(access.rpc_url, access.chain_id) as chain:
         contract = PaymentContract(chain, access.contract)
         tiers = ChainTiers(TierCache(store, bus, clock), contract, bus, clock)
         await tiers.start()
         try:
             payments = Payments(contract, tiers, access.chain_id, clock)
-            yield PaymentServices(chain, tiers, payments, ContractWallets(chain))
+            yield PaymentServices(chain, tiers, payments, History(store), receipts, ContractWallets(chain))
         finally:
             await tiers.stop()

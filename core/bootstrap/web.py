@@ -15,9 +15,11 @@ from core.auth.nonces import Nonces
 from core.auth.sign_in import SignIn
 from core.auth.tokens import TokenService
 from core.auth.used_signatures import UsedSignatures
+from core.billing.history import History
 from core.billing.ledger import Ledger
 from core.billing.payment_services import ChainAccess, PaymentServices, open_payments
 from core.billing.payments import Payments
+from core.billing.receipts import Receipts
 from core.bootstrap.derived import read_catalog, required_redis_url
 from core.bootstrap.network import Network, open_network
 from core.bootstrap.serving import Serving, open_serving
@@ -53,6 +55,8 @@ class Services:
     agent_signatures: AgentSignatures
     tiers: Standings
     payments: Payments
+    history: History
+    receipts: Receipts
     quota_window: QuotaWindow
     inference: InferenceService
     answers: Answers
@@ -71,6 +75,8 @@ class Services:
             self.tokens,
             self.sign_in,
             self.payments,
+            self.history,
+            self.receipts,
             self.quota_window,
             self.inference,
             self.ledger,
@@ -112,6 +118,8 @@ def _services(world: World, network: Network, money: PaymentServices, serving: S
         agent_signatures=AgentSignatures(used, clock),
         tiers=money.standings,
         payments=money.payments,
+        history=money.history,
+        receipts=money.receipts,
         quota_window=QuotaWindow(store, limit=settings.free_tier_limit, window_s=settings.free_tier_window_s),
         inference=serving.inference,
         answers=serving.answers,
