@@ -12,7 +12,7 @@ from blueprints.errors import openai_error
 from blueprints.shapes import NativeEnd
 from core.errors import GatewayError
 from core.inference.completion import Completion, FinishReason, Usage
-from core.inference.streaming import CompletionStream
+from core.inference.streaming import AnswerStream
 
 HEARTBEAT = b": heartbeat\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -69,7 +69,7 @@ class NativeFrames:
 class OpenAIFrames:
     """`/v1` streams. The bytes around a piece's text are the same in all its chunks, so they are made once."""
 
-    def __init__(self, stream: CompletionStream, *, chat: bool, include_usage: bool) -> None:
+    def __init__(self, stream: AnswerStream, *, chat: bool, include_usage: bool) -> None:
         kind, prefix = ("chat.completion.chunk", "chatcmpl") if chat else ("text_completion", "cmpl")
         head = {
             "id": f"{prefix}-{stream.grant.request_id}",

@@ -10,6 +10,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import raw
 
 from blueprints.frames import NativeFrames
+from blueprints.idempotency import key_of, replay_headers
 from blueprints.routing import READ
 from blueprints.shapes import native
 from blueprints.streaming import event_stream, send_answer
@@ -18,8 +19,8 @@ from core.access.rate_limit import quota_headers
 from core.auth.caller import Caller
 from core.body import decode_object
 from core.inference import native_body
-from core.inference.requests import InferenceRequest
-from core.inference.service import InferenceService
+from core.inference.repeatable import RepeatableInference
+from core.inference.streaming import AnswerStream
 
 bp = Blueprint("inference", url_prefix="/api/v1/inference")
 JSON = "application/json"
@@ -28,40 +29,35 @@ NUMBERS = ("max_tokens", "temperature", "top_p")
 
 @bp.post("/", name="complete")
 @bp.post("/chat", name="chat")
-async def complete(request: Request, caller: Caller, inference: InferenceService) -> HTTPResponse:
+async def complete(request: Request, caller: Caller, inference: RepeatableInference) -> HTTPResponse:
     """Both routes take a prompt, messages, or both."""
     asked = native_body.parse(_fields(request))
-    completion = await inference.complete(caller, asked)
+    completion = await inference.complete(caller, asked, key_of(request, asked))
     shaped = native(completion, with_text=asked.prompt is not None, with_message=asked.messages is not None)
-    return raw(msgspec.json.encode(shaped), 201, quota_headers(completion.grant.quota), JSON)
+    headers = quota_headers(completion.grant.quota) | replay_headers(completion)
+    return raw(msgspec.json.encode(shaped), 201, headers, JSON)
 
 
 @bp.route("/stream", methods=READ, name="stream")
-async def stream_get(request: Request, caller: Caller, inference: InferenceService, settings: Settings) -> None:
+async def stream_get(request: Request, caller: Caller, inference: RepeatableInference, settings: Settings) -> None:
     """Asked by query parameters, or by a body as the former service wanted it."""
-    fields = _fields(request) or _query_fields(request.args)
-    await _stream(request, caller, inference, settings, native_body.parse(fields), status=200)
+    asked = native_body.parse(_fields(request) or _query_fields(request.args))
+    async with inference.stream(caller, asked, None) as stream:
+        await _send(request, stream, settings, status=200)
 
 
 @bp.post("/stream", name="stream_post")
-async def stream_post(request: Request, caller: Caller, inference: InferenceService, settings: Settings) -> None:
+async def stream_post(request: Request, caller: Caller, inference: RepeatableInference, settings: Settings) -> None:
     """Asked by a body."""
-    await _stream(request, caller, inference, settings, native_body.parse(_fields(request)), status=201)
+    asked = native_body.parse(_fields(request))
+    async with inference.stream(caller, asked, key_of(request, asked)) as stream:
+        await _send(request, stream, settings, status=201)
 
 
-async def _stream(
-    request: Request,
-    caller: Caller,
-    inference: InferenceService,
-    settings: Settings,
-    asked: InferenceRequest,
-    *,
-    status: int,
-) -> None:
-    async with inference.stream(caller, asked) as stream:
-        headers = quota_headers(stream.grant.quota)
-        async with event_stream(request, status, headers, settings.stream_heartbeat_s) as events:
-            await send_answer(events, stream, NativeFrames())
+async def _send(request: Request, stream: AnswerStream, settings: Settings, *, status: int) -> None:
+    headers = quota_headers(stream.grant.quota) | replay_headers(stream)
+    async with event_stream(request, status, headers, settings.stream_heartbeat_s) as events:
+        await send_answer(events, stream, NativeFrames())
 
 
 def _fields(request: Request) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sanic.response import json, raw
 
 from blueprints import shapes
 from blueprints.frames import OpenAIFrames
+from blueprints.idempotency import key_of, replay_headers
 from blueprints.routing import MODEL_ID, READ, decoded
 from blueprints.streaming import event_stream, send_answer
 from conf.settings import Settings
@@ -21,7 +22,7 @@ from core.catalog import Catalog, Model
 from core.errors import UnknownModel
 from core.inference.completion import Completion
 from core.inference.openai_body import OpenAIRequest, parse_chat, parse_completion
-from core.inference.service import InferenceService
+from core.inference.repeatable import RepeatableInference
 
 bp = Blueprint("openai", url_prefix="/v1")
 JSON = "application/json"
@@ -30,26 +31,26 @@ CREATED = 1_770_768_000  # 2026-02-11, when the network's catalogue was first pu
 
 @bp.post("/chat/completions")
 async def chat_completions(
-    request: Request, caller: Caller, inference: InferenceService, settings: Settings
+    request: Request, caller: Caller, inference: RepeatableInference, settings: Settings
 ) -> HTTPResponse | None:
     """https://platform.openai.com/docs/api-reference/chat/create"""
     asked = parse_chat(request.body)
     if asked.stream:
         await _stream(request, caller, inference, settings, asked, chat=True)
         return None
-    return _whole(await inference.complete(caller, asked.inference), shapes.chat)
+    return _whole(await inference.complete(caller, asked.inference, key_of(request, asked)), shapes.chat)
 
 
 @bp.post("/completions")
 async def completions(
-    request: Request, caller: Caller, inference: InferenceService, settings: Settings
+    request: Request, caller: Caller, inference: RepeatableInference, settings: Settings
 ) -> HTTPResponse | None:
     """https://platform.openai.com/docs/api-reference/completions/create"""
     asked = parse_completion(request.body)
     if asked.stream:
         await _stream(request, caller, inference, settings, asked, chat=False)
         return None
-    return _whole(await inference.complete(caller, asked.inference), shapes.text)
+    return _whole(await inference.complete(caller, asked.inference, key_of(request, asked)), shapes.text)
 
 
 @bp.route("/models", methods=READ)
@@ -77,19 +78,20 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _whole(completion: Completion, shape: Callable[[Completion], msgspec.Struct]) -> HTTPResponse:
-    return raw(msgspec.json.encode(shape(completion)), 200, quota_headers(completion.grant.quota), JSON)
+    headers = quota_headers(completion.grant.quota) | replay_headers(completion)
+    return raw(msgspec.json.encode(shape(completion)), 200, headers, JSON)
 
 
 async def _stream(
     request: Request,
     caller: Caller,
-    inference: InferenceService,
+    inference: RepeatableInference,
     settings: Settings,
     asked: OpenAIRequest,
     *,
     chat: bool,
 ) -> None:
-    async with inference.stream(caller, asked.inference) as stream:
-        headers = quota_headers(stream.grant.quota)
+    async with inference.stream(caller, asked.inference, key_of(request, asked)) as stream:
+        headers = quota_headers(stream.grant.quota) | replay_headers(stream)
         async with event_stream(request, 200, headers, settings.stream_heartbeat_s) as events:
             await send_answer(events, stream, OpenAIFrames(stream, chat=chat, include_usage=asked.include_usage))

@@ -11,7 +11,7 @@ from sanic import Request
 
 from blueprints.frames import HEARTBEAT, Frames
 from core.errors import GatewayError
-from core.inference.streaming import CompletionStream
+from core.inference.streaming import AnswerStream
 
 STREAM_HEADERS = {
     "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0, no-transform",
@@ -66,7 +66,7 @@ async def event_stream(
     await response.eof()
 
 
-async def send_answer(events: EventStream, stream: CompletionStream, frames: Frames) -> None:
+async def send_answer(events: EventStream, stream: AnswerStream, frames: Frames) -> None:
     """Everything of an answer, or what there was of it and an error."""
     if start := frames.start():
         await events.send(start)

@@ -15,6 +15,8 @@ from core.bootstrap.network import Network
 from core.bootstrap.world import World
 from core.errors import ShuttingDown
 from core.inference.answers import Answers, open_answers
+from core.inference.idempotency import IdempotencyKeys
+from core.inference.repeatable import RepeatableInference
 from core.inference.service import InferenceService
 from core.metrics.agent_reports import AgentReports
 
@@ -25,7 +27,7 @@ LEASE_MARGIN_S = 60  # a request that is this long overdue has lost its worker
 class Serving:
     """What serves requests, and what is known of those who serve elsewhere."""
 
-    inference: InferenceService
+    inference: RepeatableInference
     answers: Answers
     ledger: Ledger
     reports: AgentReports
@@ -47,7 +49,8 @@ async def open_serving(world: World, network: Network, tiers: TierResolver) -> A
         reports = AgentReports(world.store, world.bus, world.catalog, world.clock)
         await reports.start()
         stack.push_async_callback(reports.stop)
-        yield Serving(inference, answers, ledger, reports)
+        keys = IdempotencyKeys(world.store, lease_s=settings.node_total_timeout_s + LEASE_MARGIN_S)
+        yield Serving(RepeatableInference(inference, keys), answers, ledger, reports)
 
 
 def _admission(world: World, network: Network, tiers: TierResolver) -> Admission:

@@ -29,7 +29,7 @@ from core.catalog import Catalog
 from core.clock import SystemClock
 from core.draining import Drain
 from core.inference.answers import Answers
-from core.inference.service import InferenceService
+from core.inference.repeatable import RepeatableInference
 from core.metrics.agent_reports import AgentReports
 from core.nodes.registry import NodeRegistry
 from core.nodes.relay.agents import Agents
@@ -58,7 +58,7 @@ class Services:
     history: History
     receipts: Receipts
     quota_window: QuotaWindow
-    inference: InferenceService
+    inference: RepeatableInference
     answers: Answers
     ledger: Ledger
     nodes: NodeRegistry
