@@ -10,7 +10,17 @@ import msgspec
 from blueprints import api_shapes as plain
 from blueprints.api_schemas import ref
 from blueprints.errors import native_error, openai_error
-from core.errors import GatewayError, InvalidRequest, NoNodes, ProModel, RateLimited, Unauthenticated, UnknownModel
+from core.errors import (
+    GatewayError,
+    IdempotencyConflict,
+    IdempotencyMismatch,
+    InvalidRequest,
+    NoNodes,
+    ProModel,
+    RateLimited,
+    Unauthenticated,
+    UnknownModel,
+)
 
 Part = dict[str, Any]
 QUOTA_HEADERS = (
@@ -20,6 +30,7 @@ QUOTA_HEADERS = (
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
 )
+REPEATABLE_HEADERS = (*QUOTA_HEADERS, "Idempotency-Replayed")
 HEADERS: dict[str, tuple[str, str]] = {  # what it says, and an example
     "X-Request-Id": ("The request's id: the one that you sent, if it is a plain word, else ours.", "my-request-1"),
     "Retry-After": ("Seconds to wait before the next try.", "1800"),
@@ -29,6 +40,7 @@ HEADERS: dict[str, tuple[str, str]] = {  # what it says, and an example
     "x-ratelimit-limit-requests": ("The Free quota, in OpenAI's spelling.", "10"),
     "x-ratelimit-remaining-requests": ("What is left of it.", "7"),
     "x-ratelimit-reset-requests": ("Until there is one more.", "30m0s"),
+    "Idempotency-Replayed": ("The answer was made before, for the same Idempotency-Key: it counts once.", "true"),
 }
 ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {  # what it means, and its own headers
     400: ("The request can't be used as it is; the message says why.", ()),
@@ -36,7 +48,9 @@ ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {  # what it means, and its own
     403: ("The model is for Pro users.", ()),
     404: ("What is asked for does not exist.", ()),
     408: ("The request's body did not arrive in time.", ()),
+    409: ("The first request with this Idempotency-Key has no answer yet.", ("Retry-After",)),
     413: ("The body is too large.", ()),
+    422: ("This Idempotency-Key belongs to another request.", ()),
     429: ("The Free quota is used up.", ("Retry-After", *QUOTA_HEADERS)),
     503: ("Not now: no node can serve it, the store is away, or the gateway restarts. Try again.", ("Retry-After",)),
 }
@@ -45,6 +59,8 @@ EXAMPLES: dict[int, GatewayError] = {
     401: Unauthenticated(),
     403: ProModel("meta-llama/Llama-3.1-70B"),
     404: UnknownModel("gpt-4o"),
+    409: IdempotencyConflict(),
+    422: IdempotencyMismatch(),
     429: RateLimited("Rate limit exceeded", details={"used": 10, "limit": 10, "resetAt": "2026-06-01T12:30:00.000Z"}),
     503: NoNodes(),
 }

@@ -6,8 +6,20 @@ import msgspec
 
 from blueprints import api_shapes as plain
 from blueprints import shapes
-from blueprints.api_answers import QUOTA_HEADERS, answer, body, events, native_errors
-from blueprints.api_operation import MESSAGES, MODEL, PROMPT, REQUEST_ID, SERVED, TEXT, WALLET, Operation, in_query
+from blueprints.api_answers import QUOTA_HEADERS, REPEATABLE_HEADERS, answer, body, events, native_errors
+from blueprints.api_operation import (
+    IDEMPOTENCY_KEY,
+    MESSAGES,
+    MODEL,
+    PROMPT,
+    REPEATABLE,
+    REQUEST_ID,
+    SERVED,
+    TEXT,
+    WALLET,
+    Operation,
+    in_query,
+)
 from core.inference.completion import Usage
 from core.inference.native_body import MAX_TOKENS
 from core.inference.requests import MAX_MODEL_NAME, MAX_TEXT
@@ -40,8 +52,10 @@ ANSWER = shapes.NativeCompletion(
     REQUEST_ID, MODEL, [shapes.NativeChoice("stop", message=shapes.Turn(TEXT))], Usage(12, 6, 18)
 )
 WHOLE = {
-    201: answer("The whole answer.", body(shapes.NativeCompletion, chat=msgspec.to_builtins(ANSWER)), QUOTA_HEADERS),
-    **native_errors(*SERVED),
+    201: answer(
+        "The whole answer.", body(shapes.NativeCompletion, chat=msgspec.to_builtins(ANSWER)), REPEATABLE_HEADERS
+    ),
+    **native_errors(*REPEATABLE),
 }
 
 INFERENCE = (
@@ -51,6 +65,7 @@ INFERENCE = (
         summary="Answer a prompt or a conversation",
         description="A prompt is answered by `text`, messages by `message`; a request with both gets both.",
         security=WALLET,
+        parameters=(IDEMPOTENCY_KEY,),
         body=BODY,
         answers=WHOLE,
     ),
@@ -59,6 +74,7 @@ INFERENCE = (
         id="inferChat",
         summary="The same under its second name",
         security=WALLET,
+        parameters=(IDEMPOTENCY_KEY,),
         body=BODY,
         answers=WHOLE,
     ),
@@ -77,7 +93,8 @@ INFERENCE = (
         summary="Stream an answer, asked by a body",
         description=STREAM,
         security=WALLET,
+        parameters=(IDEMPOTENCY_KEY,),
         body=BODY,
-        answers={201: answer("The events.", EVENTS, QUOTA_HEADERS), **native_errors(*SERVED)},
+        answers={201: answer("The events.", EVENTS, REPEATABLE_HEADERS), **native_errors(*REPEATABLE)},
     ),
 )

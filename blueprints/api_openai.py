@@ -6,15 +6,16 @@ import msgspec
 
 from blueprints import api_shapes as plain
 from blueprints import shapes
-from blueprints.api_answers import QUOTA_HEADERS, Part, answer, body, events, openai_errors
+from blueprints.api_answers import REPEATABLE_HEADERS, Part, answer, body, events, openai_errors
 from blueprints.api_operation import (
     CREATED,
+    IDEMPOTENCY_KEY,
     MESSAGES,
     MODEL,
     MODEL_ID,
     PROMPT,
+    REPEATABLE,
     REQUEST_ID,
-    SERVED,
     TEXT,
     WALLET_OR_OPERATOR,
     Operation,
@@ -38,7 +39,7 @@ COMPLETION = shapes.TextCompletion(TEXT_ID, CREATED, MODEL, [shapes.TextChoice("
 
 def _answers(whole: msgspec.Struct, streamed: str) -> dict[int, Part]:
     content = body(type(whole), whole=msgspec.to_builtins(whole)) | events(streamed)
-    return {200: answer("The answer.", content, QUOTA_HEADERS), **openai_errors(*SERVED, 403, 404)}
+    return {200: answer("The answer.", content, REPEATABLE_HEADERS), **openai_errors(*REPEATABLE, 403, 404)}
 
 
 OPENAI = (
@@ -48,6 +49,7 @@ OPENAI = (
         summary="Chat",
         description=STREAM,
         security=WALLET_OR_OPERATOR,
+        parameters=(IDEMPOTENCY_KEY,),
         body=body(
             ChatBody,
             whole={"model": MODEL, "messages": MESSAGES, "max_tokens": 256},
@@ -61,6 +63,7 @@ OPENAI = (
         summary="Complete a text",
         description=STREAM,
         security=WALLET_OR_OPERATOR,
+        parameters=(IDEMPOTENCY_KEY,),
         body=body(
             CompletionBody,
             whole={"model": MODEL, "prompt": PROMPT, "max_tokens": 64},

@@ -15,6 +15,7 @@ TEXT = "A chain of signed blocks."
 REQUEST_ID = "req_1780000000000_0123456789abcdef"
 CREATED = 1_780_000_000
 SERVED = (400, 401, 408, 413, 429, 503)  # the errors that every door to inference may answer with
+REPEATABLE = (*SERVED, 409, 422)  # of those that take an Idempotency-Key
 WALLET = ("wallet",)
 WALLET_OR_OPERATOR = ("wallet", "operator")
 
@@ -74,3 +75,9 @@ def in_query(name: str, schema: dict[str, Any], example: Any, *, required: bool 
 
 
 MODEL_ID = in_path("model_id", "A model's id, in any letter case; its slash may be written as %2F.", MODEL)
+IDEMPOTENCY_KEY = in_header(
+    "Idempotency-Key",
+    "A name for this request, such as a new UUID, under which it is served and charged once however often it is sent"
+    " within 24 hours: whoever sends it again gets the same answer.",
+    "5f2c1d9e-0b7a-4a51-9d3b-6a1f6f1f5c11",
+) | {"required": False, "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"}}

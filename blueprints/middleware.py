@@ -19,7 +19,7 @@ SOCKETS = ("/socket.io/", "/socket.io")  # running sessions go on; new ones are 
 TO_THE_END = (*HEALTH, *SOCKETS)  # what is answered while draining
 METHODS = "GET,HEAD,PUT,PATCH,POST,DELETE"
 EXPOSED = (
-    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy,"
+    "X-Request-Id, Idempotency-Replayed, Retry-After, RateLimit, RateLimit-Policy,"
     " X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests"
 )
 # A client's own id goes into logs and headers, so it may only be a plain word.
