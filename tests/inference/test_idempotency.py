@@ -1,0 +1,452 @@
+"""Idempotency-Key: one of many is served, all others are given his answer, and nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from core import redis_keys
+from core.access.admission import Limits
+from core.auth.caller import Caller
+from core.billing.ledger import KeptAnswer, Ledger
+from core.clock import SystemClock
+from core.errors import (
+    AnswerFailed,
+    GatewayError,
+    IdempotencyConflict,
+    IdempotencyMismatch,
+    NodesFailed,
+    RateLimited,
+    StoreUnavailable,
+    TooManyTokens,
+    Unauthenticated,
+    UnknownModel,
+)
+from core.inference.completion import Completion, Usage
+from core.inference.idempotency import IdempotencyKey, IdempotencyKeys, fingerprint
+from core.inference.recordings import Recording
+from core.inference.repeatable import RepeatableInference
+from core.inference.requests import InferenceRequest, Message
+from core.inference.service import InferenceService
+from core.nodes.node import Node
+from core.nodes.router import NodeRouter
+from core.nodes.work import NodeAnswer
+from core.store import Store, open_store
+from tests.access.gates import ADA, ASKED, BOB, gate, used
+from tests.fakes.redis_server import RedisServer
+
+DOOR = "/v1/completions"
+NODE = Node("http://node")
+LIMITS = Limits(free_requests=100, window_s=3600, free_max_tokens=2048, pro_max_tokens=4096)
+PIECES = [["Hel", "lo"], [" wör\nld"]]
+SPOKEN = ["Hel", "lo", " wör\nld"]
+
+
+class ScriptedNodes:
+    """A router whose nodes say PIECES; `gate` holds each piece up, `failure` comes behind the pieces or at once."""
+
+    def __init__(self) -> None:
+        self.pieces = PIECES
+        self.failure: GatewayError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+
+    async def complete(self, _: object) -> NodeAnswer:
+        self.asked += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return NodeAnswer(NODE, "".join(piece for batch in self.pieces for piece in batch), "length", 3, 2, 1)
+
+    def stream(self, _: object) -> Speech:
+        self.asked += 1
+        return Speech(self)
+
+
+class Speech:
+    """One streamed answer."""
+
+    def __init__(self, nodes: ScriptedNodes) -> None:
+        self._nodes = nodes
+        self._left = list(nodes.pieces)
+        self.answer = NodeAnswer(NODE, "", "length", None, None, 0)
+
+    def __aiter__(self) -> Speech:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        await self._nodes.gate.wait()
+        if self._left:
+            return self._left.pop(0)
+        if self._nodes.failure is not None:
+            raise self._nodes.failure
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        pass
+
+
+def worker(store: Store, nodes: ScriptedNodes, *, lease_s: int = 60, limits: Limits = LIMITS) -> RepeatableInference:
+    """The inference of one worker; several of them share the store."""
+    router = cast("NodeRouter", nodes)
+    service = InferenceService(gate(store, limits=limits), router, Ledger(store), SystemClock(), patience_s=15)
+    return RepeatableInference(service, IdempotencyKeys(store, lease_s=lease_s))
+
+
+def key_for(request: InferenceRequest = ASKED, value: str = "key-1") -> IdempotencyKey:
+    """The key of a request."""
+    return IdempotencyKey(value, fingerprint(DOOR, request))
+
+
+KEY = key_for()
+OTHER = replace(ASKED, prompt="something else")
+
+
+def told(completion: Completion) -> tuple[object, ...]:
+    """All that a client is told of an answer."""
+    grant = completion.grant
+    return grant.request_id, grant.model.id, completion.created, completion.finish_reason, completion.usage
+
+
+async def read(inference: RepeatableInference, caller: Caller = ADA) -> tuple[list[str], Completion]:
+    """A whole stream under KEY."""
+    async with inference.stream(caller, ASKED, KEY) as stream:
+        pieces = [piece async for batch in stream for piece in batch]
+        return pieces, stream.completion
+
+
+async def read_broken(inference: RepeatableInference) -> tuple[list[str], GatewayError]:
+    """A stream under KEY that ends with an error."""
+    heard: list[str] = []
+    async with inference.stream(ADA, ASKED, KEY) as stream:
+        with pytest.raises(GatewayError) as broken:  # noqa: PT012 - what came before matters
+            async for batch in stream:
+                heard += batch
+    return heard, broken.value
+
+
+async def answers(store: Store) -> int:
+    """How many answers are counted."""
+    return (await Ledger(store).totals())["answers"]
+
+
+@pytest.fixture
+def nodes() -> ScriptedNodes:
+    """Nodes that answer."""
+    return ScriptedNodes()
+
+
+@pytest.mark.asyncio
+class TestAWholeAnswer:
+    async def test_is_given_again_as_it_was_by_any_worker(self, store: Store, nodes: ScriptedNodes) -> None:
+        first = await worker(store, nodes).complete(ADA, ASKED, KEY)
+        again = await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        assert (first.is_replay, again.is_replay) == (False, True)
+        assert told(again) == told(first)
+        assert again.text == first.text == "".join(SPOKEN)
+        assert again.finish_reason == "length"
+
+    async def test_counts_once(self, store: Store, nodes: ScriptedNodes) -> None:
+        for _ in range(3):
+            await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        assert nodes.asked == 1
+        assert await answers(store) == 1
+        assert await used(store) == 1
+
+    async def test_is_not_given_for_another_request(self, store: Store, nodes: ScriptedNodes) -> None:
+        await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        with pytest.raises(IdempotencyMismatch):
+            await worker(store, nodes).complete(ADA, OTHER, key_for(OTHER))
+        assert nodes.asked == 1
+
+    async def test_is_not_given_to_another_caller(self, store: Store, nodes: ScriptedNodes) -> None:
+        adas = await worker(store, nodes).complete(ADA, ASKED, KEY)
+        bobs = await worker(store, nodes).complete(BOB, ASKED, KEY)
+
+        assert not bobs.is_replay
+        assert bobs.grant.request_id != adas.grant.request_id
+
+    async def test_is_not_given_to_one_who_has_signed_out(self, store: Store, nodes: ScriptedNodes) -> None:
+        await worker(store, nodes).complete(ADA, ASKED, KEY)
+        await store.set(redis_keys.revoked("jti-ada"), "1", 60)
+
+        with pytest.raises(Unauthenticated):
+            await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+    async def test_without_a_key_is_made_each_time(self, store: Store, nodes: ScriptedNodes) -> None:
+        for _ in range(2):
+            await worker(store, nodes).complete(ADA, ASKED, None)
+
+        assert nodes.asked == 2
+
+    async def test_may_be_empty(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.pieces = [[""]]
+        first = await worker(store, nodes).complete(ADA, ASKED, KEY)
+        again = await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        assert (again.is_replay, again.text, told(again)) == (True, "", told(first))
+
+
+@pytest.mark.asyncio
+class TestARequestUnderWay:
+    async def test_keeps_its_key_from_being_served_twice(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.gate.clear()
+        first = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
+        while not nodes.asked:
+            await asyncio.sleep(0.001)
+
+        with pytest.raises(IdempotencyConflict) as conflict:
+            await worker(store, nodes).complete(ADA, ASKED, KEY)
+        with pytest.raises(IdempotencyMismatch):
+            await worker(store, nodes).complete(ADA, OTHER, key_for(OTHER))
+
+        assert conflict.value.headers == {"Retry-After": "1"}
+        nodes.gate.set()
+        made = await first
+        assert told(await worker(store, nodes).complete(ADA, ASKED, KEY)) == told(made)
+
+    async def test_is_one_of_fifty_that_come_at_once(self, store: Store, nodes: ScriptedNodes) -> None:
+        workers = [worker(store, nodes) for _ in range(2)]
+        outcomes = await asyncio.gather(
+            *(workers[n % 2].complete(ADA, ASKED, KEY) for n in range(50)), return_exceptions=True
+        )
+
+        kinds = Counter(o.is_replay if isinstance(o, Completion) else type(o) for o in outcomes)
+        assert kinds[False] == 1
+        assert kinds.keys() <= {False, True, IdempotencyConflict}
+        assert (nodes.asked, await answers(store), await used(store)) == (1, 1, 1)
+
+    async def test_whose_worker_was_killed_frees_its_key_in_time(self, store: Store, nodes: ScriptedNodes) -> None:
+        keys = [redis_keys.revoked(""), redis_keys.kept_answer(ADA.subject, KEY.value)]
+        keys.append(redis_keys.claim(ADA.subject, KEY.value))
+        await store.run("idempotency_claim", keys, ("a killed one", KEY.fingerprint, 200, ""))
+
+        with pytest.raises(IdempotencyConflict):
+            await worker(store, nodes).complete(ADA, ASKED, KEY)
+        await asyncio.sleep(0.3)
+        assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
+
+    async def test_that_is_late_leaves_the_answer_that_was_kept_first(self, store: Store) -> None:
+        ledger, key = Ledger(store), redis_keys.kept_answer(ADA.subject, "key")
+        for value in ("first", "late"):
+            grant = await gate(store).admit(ADA, ASKED)
+            await ledger.commit(grant, Usage(1, 1, 2), NODE, 1, KeptAnswer(key, value, 60))
+
+        assert await store.get(key) == "first"
+
+
+@pytest.mark.asyncio
+class TestAKeyIsFreeAgain:
+    @pytest.mark.parametrize(
+        ("refused", "error"),
+        [
+            (replace(ASKED, model="nobody's"), UnknownModel),
+            (replace(ASKED, max_tokens=4096), TooManyTokens),
+        ],
+    )
+    async def test_when_its_request_was_refused(
+        self, store: Store, nodes: ScriptedNodes, refused: InferenceRequest, error: type[GatewayError]
+    ) -> None:
+        with pytest.raises(error):
+            await worker(store, nodes).complete(ADA, refused, key_for(refused))
+
+        assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
+
+    async def test_when_the_quota_was_used_up(self, store: Store, nodes: ScriptedNodes) -> None:
+        one = replace(LIMITS, free_requests=1)
+        await worker(store, nodes, limits=one).complete(ADA, ASKED, None)
+
+        with pytest.raises(RateLimited):
+            await worker(store, nodes, limits=one).complete(ADA, ASKED, KEY)
+        assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
+
+    async def test_when_all_nodes_failed(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.failure, nodes.pieces = NodesFailed(), []
+        for _ in range(2):
+            with pytest.raises(NodesFailed):
+                await worker(store, nodes).complete(ADA, ASKED, KEY)
+            with pytest.raises(NodesFailed):
+                await read(worker(store, nodes))
+
+        assert nodes.asked == 4
+
+    async def test_when_its_caller_left_before_a_whole_answer(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.gate.clear()
+        leaving = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
+        while not nodes.asked:
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        with suppress(asyncio.CancelledError):
+            await leaving
+        nodes.gate.set()
+
+        assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
+
+    async def test_when_its_caller_left_before_the_first_text(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.gate.clear()
+        leaving = asyncio.create_task(read(worker(store, nodes)))
+        while not nodes.asked:
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        with suppress(asyncio.CancelledError):
+            await leaving
+        nodes.gate.set()
+
+        assert not (await read(worker(store, nodes)))[1].is_replay
+
+    async def test_but_not_by_a_claim_that_has_lost_it(self, store: Store) -> None:
+        claimed = redis_keys.claim(ADA.subject, KEY.value)
+        await store.set(claimed, f"mine {KEY.fingerprint}", 60)
+
+        assert await store.run("idempotency_release", [claimed], ("another's", KEY.fingerprint)) == 0
+        assert await store.run("idempotency_release", [claimed], ("mine", KEY.fingerprint)) == 1
+        assert not await store.exists(claimed)
+
+
+@pytest.mark.asyncio
+class TestAStream:
+    async def test_is_given_again_piece_by_piece(self, store: Store, nodes: ScriptedNodes) -> None:
+        pieces, end = await read(worker(store, nodes))
+        again, same_end = await read(worker(store, nodes))
+
+        assert again == pieces == SPOKEN
+        assert told(same_end) == told(end)
+        assert (end.is_replay, same_end.is_replay) == (False, True)
+        assert (nodes.asked, await answers(store), await used(store)) == (1, 1, 1)
+
+    async def test_may_be_empty(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.pieces = []
+        first, again = await read(worker(store, nodes)), await read(worker(store, nodes))
+
+        assert first[0] == again[0] == []
+        assert told(again[1]) == told(first[1])
+        assert again[1].is_replay
+
+    async def test_that_broke_off_ends_again_with_the_same_error(self, store: Store, nodes: ScriptedNodes) -> None:
+        nodes.failure = NodesFailed("The answer was cut off by its node.")
+        heard, error = await read_broken(worker(store, nodes))
+        again, same_error = await read_broken(worker(store, nodes))
+
+        assert again == heard == SPOKEN
+        assert isinstance(same_error, AnswerFailed)
+        assert (same_error.status, same_error.code, same_error.text) == (error.status, error.code, error.text)
+        assert (nodes.asked, await answers(store)) == (1, 1)
+
+    async def test_whose_client_left_is_given_as_far_as_it_was_paid(self, store: Store, nodes: ScriptedNodes) -> None:
+        async with worker(store, nodes).stream(ADA, ASKED, KEY) as stream:
+            async for batch in stream:
+                assert batch == PIECES[0]
+                break
+        again, error = await read_broken(worker(store, nodes))
+
+        assert again == PIECES[0]
+        assert (error.status, error.code) == (503, "client_left")
+        assert (await Ledger(store).totals())["completion_tokens"] == len(PIECES[0])
+
+
+@pytest.mark.asyncio
+class TestWhatIsNoAnswer:
+    @pytest.mark.parametrize("junk", ["", "null", "[]", "{}", '{"fingerprint":"x"', '"text"', "\x00", "9" * 5000])
+    async def test_in_its_place_is_as_good_as_none(self, store: Store, nodes: ScriptedNodes, junk: str) -> None:
+        await store.set(redis_keys.kept_answer(ADA.subject, KEY.value), junk, 60)
+
+        first = await worker(store, nodes).complete(ADA, ASKED, KEY)
+        again = await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        assert (first.is_replay, again.is_replay) == (False, True)
+        assert told(again) == told(first)
+
+    async def test_of_another_type_is_told_from_one(self, store: Store, nodes: ScriptedNodes) -> None:
+        await worker(store, nodes).complete(ADA, ASKED, KEY)
+        kept = await store.get(redis_keys.kept_answer(ADA.subject, KEY.value))
+        assert kept is not None
+
+        assert Recording.read(kept) is not None
+        for there, wrong in (
+            ('"length"', '"for ever"'),
+            ('"created":', '"created":"x"'),
+            ('"pieces":[', '"pieces":[1'),
+        ):
+            assert there in kept
+            assert Recording.read(kept.replace(there, wrong)) is None
+
+
+@pytest.fixture
+def brittle_redis() -> Iterator[RedisServer]:
+    """A Redis that a test may stop."""
+    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.mark.asyncio
+class TestARedisThatGoesAway:
+    async def test_lets_nobody_in(self, brittle_redis: RedisServer, nodes: ScriptedNodes) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            brittle_redis.stop()
+
+            with pytest.raises(StoreUnavailable):
+                await worker(store, nodes).complete(ADA, ASKED, KEY)
+        assert nodes.asked == 0
+
+    async def test_while_it_answers_keeps_the_answer_once_it_is_back(
+        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+    ) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            nodes.gate.clear()
+            serving = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
+            while not nodes.asked:
+                await asyncio.sleep(0.001)
+            brittle_redis.stop()
+            nodes.gate.set()
+            first = await serving
+            brittle_redis.start()
+
+            async with asyncio.timeout(10):
+                while await store.get(redis_keys.kept_answer(ADA.subject, KEY.value)) is None:
+                    await asyncio.sleep(0.02)
+            again = await worker(store, nodes).complete(ADA, ASKED, KEY)
+
+        assert again.is_replay
+        assert (told(again), again.text) == (told(first), first.text)
+
+
+class TestTheFingerprint:
+    SAME = InferenceRequest(model="m", messages=(Message("user", "hi"),), max_tokens=1, stop=("x",))
+
+    def test_is_the_same_for_the_same_request(self) -> None:
+        assert fingerprint(DOOR, self.SAME) == fingerprint(DOOR, replace(self.SAME))
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            replace(SAME, model="n"),
+            replace(SAME, messages=(Message("user", "ho"),)),
+            replace(SAME, messages=(Message("system", "hi"),)),
+            replace(SAME, messages=None, prompt="hi"),
+            replace(SAME, max_tokens=2),
+            replace(SAME, max_tokens=None),
+            replace(SAME, temperature=0.5),
+            replace(SAME, top_p=0.5),
+            replace(SAME, stop=()),
+        ],
+    )
+    def test_is_another_one_for_every_other_request(self, other: InferenceRequest) -> None:
+        assert fingerprint(DOOR, other) != fingerprint(DOOR, self.SAME)
+
+    def test_is_another_one_at_another_door(self) -> None:
+        assert fingerprint("/api/v1/inference", self.SAME) != fingerprint(DOOR, self.SAME)
