@@ -44,6 +44,11 @@ several of them at once.
 | {plumise}:journal:open | zset nonce → nonce | – | transactions that are not final |
 | {plumise}:journal:tx:<nonce> | hash | – | what a transaction settles |
 | {plumise}:journal:tx:<nonce>:attempts | list of JSON | – | its signed forms, each written before it is sent |
+| {plumise}:journal:high | string, a number | – | the highest next nonce of all of the journal's lives |
+| {plumise}:settled | set of addresses | – | everybody who was ever settled |
+| {plumise}:frozen | set of addresses | – | of whom the chain says something else than the ledger |
+| {plumise}:settlement:leader | string, a process' name | 6 s | which settler works |
+| {plumise}:settlement:fence | string, a number | – | of its lead |
 | {plumise}:settler | string, JSON | 60 s | how the settler is |
 | {plumise}:receipt:<request id> | hash digest, signature, signer | as the charge | a signed receipt |
 
@@ -80,6 +85,11 @@ JOURNAL_EPOCH = f"{PREFIX}:journal:epoch"
 JOURNAL_RUN = f"{PREFIX}:journal:run"
 JOURNAL_NEXT = f"{PREFIX}:journal:next"
 JOURNAL_OPEN = f"{PREFIX}:journal:open"
+JOURNAL_HIGH = f"{PREFIX}:journal:high"
+SETTLED = f"{PREFIX}:settled"
+FROZEN = f"{PREFIX}:frozen"
+SETTLEMENT_LEADER = f"{PREFIX}:settlement:leader"
+SETTLEMENT_FENCE = f"{PREFIX}:settlement:fence"
 SETTLER = f"{PREFIX}:settler"
 
 
@@ -168,7 +178,7 @@ def settlements(address: str) -> str:
     return f"{PREFIX}:settlements:{address}"
 
 
-def journal_tx(nonce: int) -> str:
+def journal_tx(nonce: int | str) -> str:
     """A transaction of the settler."""
     return f"{PREFIX}:journal:tx:{nonce}"
 

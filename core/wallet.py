@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import eth_keys.exceptions
@@ -25,6 +26,19 @@ V = {0: 27, 1: 28, 27: 27, 28: 28}
 Y_PARITY = 1 << 255
 
 
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction that carries no money (EIP-1559). Fees are wei for one gas."""
+
+    chain_id: int
+    nonce: int
+    to: str  # lower-case address
+    data: str  # hex behind 0x
+    gas: int
+    max_fee: int
+    tip: int
+
+
 class Signer:
     """A wallet of our own, from its private key as hex behind 0x; the key shows in no repr."""
 
@@ -42,6 +56,23 @@ class Signer:
     def sign_typed(self, typed_data: dict[str, Any]) -> str:
         """The signature of complete EIP-712 JSON, in the same form; the same data is signed the same each time."""
         return self._sign(encode_typed_data(full_message=typed_data))
+
+    def sign_transaction(self, transaction: Transaction) -> tuple[str, str]:
+        """The raw transaction and its hash, each as hex behind 0x; the same one is signed the same each time."""
+        signed = self._account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": transaction.chain_id,
+                "nonce": transaction.nonce,
+                "to": checksum(transaction.to),
+                "value": 0,
+                "data": transaction.data,
+                "gas": transaction.gas,
+                "maxFeePerGas": transaction.max_fee,
+                "maxPriorityFeePerGas": transaction.tip,
+            }
+        )
+        return signed.raw_transaction.to_0x_hex(), signed.hash.to_0x_hex()
 
     def _sign(self, message: SignableMessage) -> str:
         return "0x" + bytes(self._account.sign_message(message).signature).hex()

@@ -63,12 +63,12 @@ class Chain:
 
     async def block_number(self) -> int:
         """The newest block. Raises ChainUnavailable."""
-        return _quantity(await self.request("eth_blockNumber"))
+        return quantity(await self.request("eth_blockNumber"))
 
     async def check(self) -> None:
         """Asks for the chain's id and notes what comes of it."""
         try:
-            chain_id = _quantity(await self._rpc.call("eth_chainId"))
+            chain_id = quantity(await self._rpc.call("eth_chainId"))
         except (RpcFailed, CallFailed, ChainUnavailable) as problem:
             self._note(ChainState.UNAVAILABLE, problem)
         else:
@@ -111,7 +111,8 @@ async def open_chain(url: str, chain_id: int) -> AsyncIterator[Chain]:
             await end([watching])
 
 
-def _quantity(value: Any) -> int:
+def quantity(value: Any) -> int:
+    """A number as JSON-RPC writes it: 0x and hex digits. Raises ChainUnavailable."""
     try:
         return int(value, 16)
     except (TypeError, ValueError):

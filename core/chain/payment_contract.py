@@ -17,14 +17,18 @@ from core.errors import ChainUnavailable
 
 ABI: list[Any] = json.loads((Path(__file__).parent / "InferencePayment.json").read_text("utf-8"))["abi"]
 FUNCTIONS: dict[str, Any] = {entry["name"]: entry for entry in ABI if entry["type"] == "function"}
+EVENTS: dict[str, Any] = {entry["name"]: entry for entry in ABI if entry["type"] == "event"}
 # The events after which a user's tier or balance is another one; the user is their first topic.
 USER_EVENTS = ("Deposited", "Withdrawn", "TierChanged", "CreditUsed")
-USER_TOPICS = [
-    "0x" + event_abi_to_log_topic(entry).hex()
-    for entry in ABI
-    if entry["type"] == "event" and entry["name"] in USER_EVENTS
-]
 PRO = 1
+
+
+def event_topic(name: str) -> str:
+    """The first topic of an event's logs, as hex behind 0x."""
+    return "0x" + event_abi_to_log_topic(EVENTS[name]).hex()
+
+
+USER_TOPICS = [event_topic(name) for name in USER_EVENTS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,15 @@ class PaymentContract:
         """The lower-case address that may debit."""
         (address,) = await self._ask("gateway")
         return str(address)
+
+    async def objection(self, gateway: str, data: str, gas: int) -> str | None:
+        """What the contract would say against this call by its gateway, in lower case; None when it would do it."""
+        call = {"from": gateway, "to": self.address, "data": data, "gas": hex(gas)}
+        try:
+            await self._chain.eth_call(call)
+        except CallFailed as refused:
+            return refused.reason or "refused"
+        return None
 
     async def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
         data = call_data(function, *args)

@@ -36,7 +36,11 @@ class RpcRefused(RpcFailed):
 
 
 class CallFailed(Exception):
-    """The endpoint ran the call, and the contract failed it."""
+    """The endpoint ran the call, and the contract failed it, with a reason in lower case or an empty one."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class RpcClient:
@@ -69,7 +73,7 @@ class RpcClient:
             async for part in answer.content.iter_any():
                 received += part
                 if len(received) > MAX_BODY:
-                    raise RpcFailed("its answer is too large")
+                    raise RpcRefused("its answer is too large")
             return bytes(received)
 
 
@@ -86,7 +90,7 @@ def _result(answer: Any) -> Any:
 def _failure(error: dict[str, Any]) -> Exception:
     said = str(error.get("message", "")).lower()
     if error.get("code") == REVERTED or any(fault in said for fault in CALL_FAULTS):
-        return CallFailed()
+        return CallFailed(said.partition("reverted: ")[2])
     return RpcRefused("it refused the call")
 
 

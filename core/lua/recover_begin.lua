@@ -1,0 +1,13 @@
+-- Ends the journal's life: from here on nothing can be planned, journaled or ended in it.
+--
+-- KEYS  1 string: epoch  2 string: next nonce  3 zset of the open nonces  4 string: the highest next nonce ever known
+-- ARGV  1 the new epoch
+-- Returns {run_id of Redis, highest nonce that may have been signed for, plus 1}.
+--
+-- Invariant: no two lives have the same epoch; the fourth key never falls.
+
+local high = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), tonumber(redis.call('GET', KEYS[2]) or 0))
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('SET', KEYS[4], string.format('%.0f', high))
+return {string.match(redis.call('INFO', 'server'), 'run_id:(%x+)'), high}

@@ -1,0 +1,20 @@
+-- Reads the settler's journal, all of it at one moment.
+--
+-- KEYS  1 string: epoch  2 string: run_id of the Redis that it was written under  3 string: next nonce
+--       4 zset of the open nonces
+-- ARGV  1 prefix of the transactions' keys, to which a nonce is added (they share the hash tag of KEYS[4])
+-- Returns {epoch or "", run_id or "", run_id now, next nonce or "", {{nonce, epoch, user, tokens, from_cum, to_cum,
+-- {attempt, ...}}, ...}}; what is missing of a transaction is "".
+--
+-- Invariant: nothing is changed.
+
+local open = {}
+for _, nonce in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    local tx = redis.call('HMGET', ARGV[1] .. nonce, 'epoch', 'user', 'tokens', 'from_cum', 'to_cum')
+    local attempts = redis.call('LRANGE', ARGV[1] .. nonce .. ':attempts', 0, -1)
+    open[#open + 1] = {nonce, tx[1] or '', tx[2] or '', tx[3] or '', tx[4] or '', tx[5] or '', attempts}
+end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+return {
+    redis.call('GET', KEYS[1]) or '', redis.call('GET', KEYS[2]) or '', run, redis.call('GET', KEYS[3]) or '', open,
+}

@@ -1,0 +1,1 @@
+"""Settling: what Pro users owe becomes debits at the payment contract, each token once."""

@@ -1,0 +1,70 @@
+"""Whether the ledger and the chain agree, user by user, on what was settled."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from core.chain.debits import Debits
+from core.settlement.accounts import Account
+from core.settlement.desk import Desk
+from core.settlement.journal import View
+
+LOOKS = 3  # what differs once may only have changed between two readings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Tokens of one user that differ."""
+
+    user: str
+    settled: int  # by the ledger
+    debited: int  # by the chain
+
+
+class NoJournal(Exception):
+    """The journal is being made anew: there is nothing to compare."""
+
+
+class Reconciler:
+    """Methods raise StoreUnavailable and ChainUnavailable."""
+
+    def __init__(self, desk: Desk, debits: Debits) -> None:
+        self._desk = desk
+        self._debits = debits
+
+    async def reconcile(self) -> list[Mismatch]:
+        """The users who differ; they are frozen, and all others are not. Raises NoJournal."""
+        differing = await self._look(None)
+        for _ in range(LOOKS - 1):
+            if differing:
+                differing = await self._look({mismatch.user for mismatch in differing})
+        await self._desk.accounts.freeze([mismatch.user for mismatch in differing])
+        for each in differing:
+            log.error("%s: the ledger has %s tokens settled, the chain %s", each.user, each.settled, each.debited)
+        return differing
+
+    async def _look(self, among: set[str] | None) -> list[Mismatch]:
+        before = await self._journal()
+        block = (await self._desk.account.head()).number - self._desk.rules.confirmations
+        debited = await self._debits.totals(block) if block >= 0 else {}
+        accounts = await self._desk.accounts.all()
+        if (await self._journal()).epoch != before.epoch:
+            raise NoJournal
+        users = sorted(debited.keys() | accounts.keys() if among is None else among)
+        mismatches = (_mismatch(user, accounts.get(user, Account(0, 0, 0)), debited.get(user, 0)) for user in users)
+        return [mismatch for mismatch in mismatches if mismatch is not None]
+
+    async def _journal(self) -> View:
+        view = await self._desk.journal.look()
+        if view.next is None:
+            raise NoJournal
+        return view
+
+
+def _mismatch(user: str, account: Account, debited: int) -> Mismatch | None:
+    """What is in flight may stand already, and not be noted yet."""
+    settled = account.settled or 0
+    return None if debited in (settled, settled + account.inflight) else Mismatch(user, settled, debited)

@@ -1,0 +1,130 @@
+"""A new journal from the chain alone, for when the old one is gone, has lost something, or can't be right."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from random import SystemRandom
+
+from core import redis_keys
+from core.chain.debits import Debits
+from core.settlement.desk import Desk, Now
+from core.settlement.fees import burning
+from core.settlement.journal import View
+from core.settlement.payload import NOTHING_GAS, nothing
+from core.settlement.planning import NO_GAS
+
+RECOVERING = "recovering"
+STAND_BACK_S = 30.0  # for another settler's recovery
+BATCH = 500  # users that are written in one step: Redis serves nobody else meanwhile
+PATIENT_TURNS = 4  # between two offers for a nonce
+
+_JOURNAL = (redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_RUN)
+
+log = logging.getLogger(__name__)
+chance = SystemRandom()
+
+
+@dataclass
+class _Life:
+    """One attempt at a recovery."""
+
+    epoch: str
+    run: str  # of Redis
+    end: int  # the first nonce that no former life can have signed for
+    began: float  # monotonic seconds
+    turns: int = 0
+
+
+class Recovery:
+    """
+    Goes one step a turn, so that the settler can say meanwhile how it is.
+
+    1. A new epoch: nothing that was begun before can be journaled any more, so the forms that exist are all there are.
+    2. Every nonce that one of them may have is used up, by it or by a transfer of nothing: a signed debit that the
+       journal forgot is in a block after that, or will never be.
+    3. When those blocks stand, what each user was debited is read from the chain, and written as what he settled.
+
+    The account's own count does not tell that there was no journal: a debit may have been signed and never mined.
+    So the first start does the same; it costs 17 transfers of nothing.
+    Every method raises StoreUnavailable and ChainUnavailable.
+    """
+
+    def __init__(self, desk: Desk, debits: Debits) -> None:
+        self._desk = desk
+        self._debits = debits
+        self._life: _Life | None = None
+        self._not_before = float("-inf")
+
+    async def step(self, view: View, now: Now) -> str:
+        """One step further; what /ready is to say."""
+        if self._life is not None and self._life.epoch != view.epoch:  # two that begin anew in turn would never end
+            self._life = None
+            self._not_before = self._desk.clock.monotonic() + STAND_BACK_S * chance.uniform(0.5, 1)
+        if self._desk.clock.monotonic() < self._not_before:
+            return RECOVERING
+        if self._life is None:
+            self._life = await self._begin(now)
+            self._desk.at("recover_epoch")
+        life = self._life
+        if now.count < life.end:
+            return await self._burn(life, now)
+        block = now.head.number - self._desk.rules.confirmations
+        if block < 0 or await self._desk.account.count(block) < life.end:
+            return RECOVERING
+        self._desk.at("recover_burned")
+        if await self._write(life, block):
+            self._life = None
+        return RECOVERING
+
+    async def _begin(self, now: Now) -> _Life:
+        log.warning("the settler's journal is not there or not whole: it is made anew from the chain")
+        epoch = secrets.token_hex(8)
+        keys = [
+            redis_keys.JOURNAL_EPOCH,
+            redis_keys.JOURNAL_NEXT,
+            redis_keys.JOURNAL_OPEN,
+            redis_keys.JOURNAL_HIGH,
+        ]
+        # What the endpoint says may be late: what waits in its pool, and what the journal knew, counts too.
+        waiting = await self._desk.account.count("pending")
+        run, high = await self._desk.store.run("recover_begin", keys, [epoch])
+        end = max(max(now.count, waiting) + self._desk.rules.in_flight + 1, high)
+        return _Life(epoch, run, end, self._desk.clock.monotonic())
+
+    async def _burn(self, life: _Life, now: Now) -> str:
+        fees = burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)
+        life.turns += 1
+        if await self._desk.account.money() < (life.end - now.count) * NOTHING_GAS * fees.max_fee:
+            return NO_GAS
+        for nonce in range(now.count, life.end):
+            await self._desk.sender.burn(nonce, nothing(self._desk.account.address), fees)
+            self._desk.at("recover_burning")
+        return RECOVERING
+
+    async def _write(self, life: _Life, block: int) -> bool:
+        """Whether this recovery is over, one way or the other; not yet when workers may still repeat their commits."""
+        debited = await self._debits.totals(block)
+        self._desk.at("recover_read")
+        accounts = await self._desk.accounts.all()
+        waited = self._desk.clock.monotonic() - life.began > self._desk.rules.replay_s
+        if not waited and any(known.cum < debited.get(user, 0) for user, known in accounts.items()):
+            return False
+        users = sorted(debited.keys() | accounts.keys())
+        if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users], replayed=waited):
+            return True
+        next_nonce = await self._desk.account.count()
+        if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):
+            log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
+            self._desk.at("recover_written")
+        return True
+
+    async def _write_users(self, life: _Life, pairs: list[tuple[str, int]], *, replayed: bool) -> bool:
+        for start in range(0, len(pairs), BATCH):
+            flat = [value for pair in pairs[start : start + BATCH] for value in pair]
+            keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
+            args = (life.epoch, life.run, redis_keys.credit(""), int(replayed), *flat)
+            if not await self._desk.store.run("recover_write", keys, args):
+                return False
+        return True

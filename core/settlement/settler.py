@@ -1,0 +1,106 @@
+"""The settler: takes what users owe to the chain, turn by turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.access.tier_cache import TierCache
+from core.chain.account import Account
+from core.chain.chain import Chain, ChainState
+from core.chain.debits import Debits
+from core.chain.payment_contract import PaymentContract
+from core.clock import Clock
+from core.errors import ChainUnavailable
+from core.settlement.accounts import Accounts, Standing
+from core.settlement.desk import Desk, Now
+from core.settlement.following import Follower, JournalLost
+from core.settlement.journal import Journal
+from core.settlement.permission import Permission
+from core.settlement.planning import Planner
+from core.settlement.reconciling import Mismatch, Reconciler
+from core.settlement.recovery import Recovery
+from core.settlement.rules import Rules
+from core.settlement.sender import Sender
+from core.settlement.status import OK, StatusBoard
+from core.steps import Step, unwatched
+from core.store import Store
+from core.wallet import Signer
+
+STATES = {ChainState.WRONG_CHAIN: "wrong chain", ChainState.UNAVAILABLE: "chain unavailable"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a settler works with."""
+
+    store: Store
+    chain: Chain
+    chain_id: int
+    contract: PaymentContract
+    signer: Signer
+    tiers: TierCache
+    clock: Clock
+
+
+class Settler:
+    """
+    Each token is debited once, whatever is killed, lost, late or said twice, and however many settlers run.
+
+    A debit is planned, signed, written down, sent, and followed until its block stands. No answer of an endpoint to
+    a sent transaction means anything: whether it happened is told by a receipt alone. `at` hears the name of each
+    step as it is done.
+    """
+
+    def __init__(self, world: World, rules: Rules, at: Step = unwatched) -> None:
+        account, journal = Account(world.chain, world.signer.address), Journal(world.store)
+        desk = Desk(
+            store=world.store,
+            account=account,
+            accounts=Accounts(world.store),
+            contract=world.contract,
+            journal=journal,
+            sender=Sender(world.signer, account, world.chain_id, journal, world.clock),
+            tiers=world.tiers,
+            rules=rules,
+            clock=world.clock,
+            at=at,
+        )
+        self._chain = world.chain
+        self._desk = desk
+        self._permission = Permission(world.contract, account.address, world.clock)
+        self._follower = Follower(desk)
+        self._planner = Planner(desk, self._permission)
+        debits = Debits(world.chain, account, world.contract.address)
+        self._recovery = Recovery(desk, debits)
+        self._status = StatusBoard(world.store, account.address)
+        self._reconciler = Reconciler(desk, debits)
+
+    async def tick(self) -> None:
+        """One turn. Raises StoreUnavailable; a chain that is away is no error, and waited for."""
+        standing = await self._desk.accounts.standing(self._desk.rules)
+        await self._status.tell(await self._turn(standing), standing)
+
+    async def _turn(self, standing: Standing) -> str:
+        await self._chain.check()
+        try:
+            return await self._settle(standing)
+        except ChainUnavailable:
+            return STATES.get(self._chain.state, STATES[ChainState.UNAVAILABLE])
+
+    async def _settle(self, standing: Standing) -> str:
+        # In this order: what the chain knows can't be ahead of a journal that is read later.
+        now = Now(await self._desk.account.head(), await self._desk.account.count())
+        view = await self._desk.journal.look()
+        if view.next is None or now.count > view.next:
+            return await self._recovery.step(view, now)
+        try:
+            is_open = await self._follower.follow(view, now)
+        except JournalLost:
+            return await self._recovery.step(view, now)
+        if (refusal := await self._permission.refusal()) is not None:
+            return refusal
+        return await self._planner.plan(view, now, is_open, standing.due) or OK
+
+    async def reconcile(self) -> list[Mismatch]:
+        """Compares the ledger with the chain, and freezes whoever differs. Raises as `tick`, and ChainUnavailable."""
+        return await self._reconciler.reconcile()
