@@ -54,7 +54,7 @@ class NativeFrames:
 
     def end(self, completion: Completion) -> bytes:
         grant = completion.grant
-        data = NativeEnd(grant.request_id, grant.model.id, completion.finish_reason, completion.usage)
+        data = NativeEnd(grant.request_id, grant.model.id, completion.finish_reason, completion.told_usage)
         return b"event: complete\n" + self._event(_encode(data).decode()).encode()
 
     def error(self, error: GatewayError) -> bytes:
@@ -96,7 +96,7 @@ class OpenAIFrames:
 
     def end(self, completion: Completion) -> bytes:
         last = self._choice(b'"delta":{}' if self._chat else b'"text":""', completion.finish_reason)
-        return last + (self._usage(completion.usage) if self._include_usage else b"") + DONE
+        return last + (self._usage(completion.told_usage) if self._include_usage else b"") + DONE
 
     def error(self, error: GatewayError) -> bytes:
         return b"data: " + _encode(openai_error(error)) + b"\n\n"

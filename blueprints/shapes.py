@@ -93,7 +93,7 @@ def native(completion: Completion, *, with_text: bool, with_message: bool) -> Na
         text=completion.text if with_text else None,
         message=Turn(completion.text) if with_message else None,
     )
-    return NativeCompletion(completion.grant.request_id, completion.grant.model.id, [choice], completion.usage)
+    return NativeCompletion(completion.grant.request_id, completion.grant.model.id, [choice], completion.told_usage)
 
 
 def chat(completion: Completion) -> ChatCompletion:
@@ -101,7 +101,7 @@ def chat(completion: Completion) -> ChatCompletion:
     choice = ChatChoice(Turn(completion.text), completion.finish_reason)
     grant = completion.grant
     return ChatCompletion(
-        f"chatcmpl-{grant.request_id}", completion.created, grant.model.id, [choice], completion.usage
+        f"chatcmpl-{grant.request_id}", completion.created, grant.model.id, [choice], completion.told_usage
     )
 
 
@@ -109,4 +109,6 @@ def text(completion: Completion) -> TextCompletion:
     """OpenAI's shape of a text completion."""
     choice = TextChoice(completion.text, completion.finish_reason)
     grant = completion.grant
-    return TextCompletion(f"cmpl-{grant.request_id}", completion.created, grant.model.id, [choice], completion.usage)
+    return TextCompletion(
+        f"cmpl-{grant.request_id}", completion.created, grant.model.id, [choice], completion.told_usage
+    )

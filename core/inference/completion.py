@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from core.access.grant import Grant
+from core.chain.amounts import plm
 
 FinishReason = Literal["stop", "length"]
 
@@ -21,6 +22,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     # Exact decimals: wei neither fit into the messages between workers nor are exact in JavaScript.
     cost_plm: str | None = None
     balance_plm: str | None = None
+
+    def priced(self, cost: int, left: int | None = None) -> Usage:
+        """The same with its price and what is left, both in wei."""
+        balance_plm = None if left is None else plm(left)
+        return msgspec.structs.replace(self, cost_plm=plm(cost), balance_plm=balance_plm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,8 @@ class Completion:
     usage: Usage
     paid: Paid | None = None  # None when it was free, and when nobody could be asked what is left
     is_replay: bool = False  # an answer of before, given again
+
+    @property
+    def told_usage(self) -> Usage:
+        """The usage as clients are told it: of a paid answer with its price."""
+        return self.usage if self.paid is None else self.usage.priced(self.paid.cost, self.paid.left)

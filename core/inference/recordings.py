@@ -120,6 +120,8 @@ class KeyedRecorder:
 
     def end(self, grant: Grant, created: int, usage: Usage, end: FinishReason | GatewayError) -> KeptAnswer:
         self.has_ended = True
+        if grant.charge is not None:
+            usage = usage.priced(grant.charge.cost(usage.total_tokens))
         recording = Recording(
             fingerprint=self._fingerprint,
             request_id=grant.request_id,

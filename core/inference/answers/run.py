@@ -122,7 +122,7 @@ class Run:
         if self._is_cancelled or self._stream is None:
             return _cancelled(self._stream, model)
         completion = self._stream.completion
-        return AnswerEnd(completion.grant.request_id, model, completion.finish_reason, completion.usage)
+        return AnswerEnd(completion.grant.request_id, model, completion.finish_reason, completion.told_usage)
 
     async def _read(self, stream: CompletionStream) -> None:
         async for pieces in stream:
