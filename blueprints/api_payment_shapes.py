@@ -27,8 +27,15 @@ class PaymentBalance(msgspec.Struct):
     address: Annotated[Address, Meta(description="In lower case.")]
     tier: Tier
     source: Annotated[Source, Meta(description=SOURCE)]
-    balance_wei: Wei
+    balance_wei: Annotated[Wei, Meta(description="What the contract says.")]
     balance_plm: Plm
+    outstanding_tokens: Annotated[Count, Meta(description="Served, and not debited on the chain for good.")]
+    outstanding_plm: Plm
+    reserved_tokens: Annotated[Count, Meta(description="Held for requests under way, as if they took the most.")]
+    reserved_plm: Plm
+    left_wei: Annotated[Wei, Meta(description="The balance without what is outstanding and reserved.")]
+    left_plm: Plm
+    debt: Annotated[bool, Meta(description="Whether the deposit could not pay what was served: then pay in first.")]
     cost_per_1000_tokens_wei: Wei
     cost_per_1000_tokens_plm: Plm
 

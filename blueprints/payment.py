@@ -24,7 +24,7 @@ async def balance(_: Request, caller: Caller, tokens: TokenService, payments: Pa
     """The caller's deposit."""
     await tokens.ensure_live(caller)
     found = await payments.balance(caller)
-    cost = found.terms.cost_per_1000_tokens
+    dues, cost = found.dues, found.terms.cost_per_1000_tokens
     return json(
         {
             "address": caller.subject,
@@ -32,6 +32,13 @@ async def balance(_: Request, caller: Caller, tokens: TokenService, payments: Pa
             "source": found.standing.source,
             "balance_wei": str(found.credit.balance),
             "balance_plm": plm(found.credit.balance),
+            "outstanding_tokens": dues.outstanding,
+            "outstanding_plm": plm(found.cost(dues.outstanding)),
+            "reserved_tokens": dues.reserved,
+            "reserved_plm": plm(found.cost(dues.reserved)),
+            "left_wei": str(found.left),
+            "left_plm": plm(found.left),
+            "debt": dues.in_debt,
             "cost_per_1000_tokens_wei": str(cost),
             "cost_per_1000_tokens_plm": plm(cost),
         }

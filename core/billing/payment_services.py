@@ -48,7 +48,7 @@ async def open_payments(access: ChainAccess, store: Store, bus: Bus, clock: Cloc
     """Opens them; a chain that is away is found back later."""
     if access.contract is None:
         free = FreeForAll()
-        payments = Payments(None, free, access.chain_id, clock)
+        payments = Payments(None, free, access.chain_id, clock, store)
         yield PaymentServices(None, free, payments, History(None), Receipts(None, bus), None)
         return
     receipts = Receipts(ReceiptBook(store, Seal(access.chain_id, access.contract)), bus)
@@ -57,7 +57,7 @@ async def open_payments(access: ChainAccess, store: Store, bus: Bus, clock: Cloc
         tiers = ChainTiers(TierCache(store, bus, clock), contract, bus, clock)
         await tiers.start()
         try:
-            payments = Payments(contract, tiers, access.chain_id, clock)
+            payments = Payments(contract, tiers, access.chain_id, clock, store)
             yield PaymentServices(chain, tiers, payments, History(store), receipts, ContractWallets(chain))
         finally:
             await tiers.stop()

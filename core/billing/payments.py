@@ -7,21 +7,33 @@ from typing import Any
 
 from core.access.tiers import Standing, Standings
 from core.auth.caller import Caller
+from core.billing.dues import Dues
 from core.chain.amounts import plm
 from core.chain.payment_contract import FUNCTIONS, Credit, PaymentContract, Terms, call_data
 from core.clock import Clock
 from core.errors import ChainUnavailable, PaymentOff
+from core.store import Store
 
 TERMS_S = 60.0  # how long the contract's price is taken for granted
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """A user's credit, and the price."""
+    """A user's credit, what of it is used already, and the price."""
 
     standing: Standing
     credit: Credit
     terms: Terms
+    dues: Dues
+
+    def cost(self, tokens: int) -> int:
+        """Wei; the contract rounds down as well."""
+        return tokens * self.terms.cost_per_1000_tokens // 1000
+
+    @property
+    def left(self) -> int:
+        """Wei that further requests can have."""
+        return max(0, self.credit.balance - self.cost(self.dues.outstanding + self.dues.reserved))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +53,11 @@ class DepositOffer:
 class Payments:
     """Over the payment contract; without one, every method raises PaymentOff. Without the chain, ChainUnavailable."""
 
-    def __init__(self, contract: PaymentContract | None, standings: Standings, chain_id: int, clock: Clock) -> None:
+    def __init__(
+        self, contract: PaymentContract | None, standings: Standings, chain_id: int, clock: Clock, store: Store
+    ) -> None:
         self._contract = contract
+        self._store = store
         self._standings = standings
         self._chain_id = chain_id
         self._clock = clock
@@ -55,7 +70,7 @@ class Payments:
         standing = await self._standings.standing_of(caller)
         if standing.credit is None:
             raise ChainUnavailable
-        return Balance(standing, standing.credit, terms)
+        return Balance(standing, standing.credit, terms, await Dues.of(self._store, caller.subject))
 
     async def deposit(self, caller: Caller, amount_wei: int) -> DepositOffer:
         """How to pay in so much."""

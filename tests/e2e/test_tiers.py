@@ -139,6 +139,13 @@ class TestTheBalance:
             "source": "fresh",
             "balance_wei": str(PLM - 10**12),
             "balance_plm": "0.999999",
+            "outstanding_tokens": 0,
+            "outstanding_plm": "0",
+            "reserved_tokens": 0,
+            "reserved_plm": "0",
+            "left_wei": str(PLM - 10**12),
+            "left_plm": "0.999999",
+            "debt": False,
             "cost_per_1000_tokens_wei": str(10**15),
             "cost_per_1000_tokens_plm": "0.001",
         }
