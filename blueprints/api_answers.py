@@ -14,6 +14,7 @@ from core.errors import (
     GatewayError,
     IdempotencyConflict,
     IdempotencyMismatch,
+    InsufficientCredit,
     InvalidRequest,
     NoNodes,
     ProModel,
@@ -45,18 +46,23 @@ HEADERS: dict[str, tuple[str, str]] = {  # what it says, and an example
 ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {  # what it means, and its own headers
     400: ("The request can't be used as it is; the message says why.", ()),
     401: ("No token, or one that is forged, expired or signed out.", ("WWW-Authenticate",)),
+    402: ("The deposit does not pay for the request: pay in, or ask for fewer tokens.", ()),
     403: ("The model is for Pro users.", ()),
     404: ("What is asked for does not exist.", ()),
     408: ("The request's body did not arrive in time.", ()),
     409: ("The first request with this Idempotency-Key has no answer yet.", ("Retry-After",)),
     413: ("The body is too large.", ()),
     422: ("This Idempotency-Key belongs to another request.", ()),
-    429: ("The Free quota is used up.", ("Retry-After", *QUOTA_HEADERS)),
+    429: (
+        "The Free quota is used up; or, for Pro users, too much of what was served is not settled yet.",
+        ("Retry-After", *QUOTA_HEADERS),
+    ),
     503: ("Not now: no node can serve it, the store is away, or the gateway restarts. Try again.", ("Retry-After",)),
 }
 EXAMPLES: dict[int, GatewayError] = {
     400: InvalidRequest("Either prompt or messages must be provided"),
     401: Unauthenticated(),
+    402: InsufficientCredit(5 * 10**12, 10**12),
     403: ProModel("meta-llama/Llama-3.1-70B"),
     404: UnknownModel("gpt-4o"),
     409: IdempotencyConflict(),

@@ -143,3 +143,10 @@ class SignedReceipt(msgspec.Struct):
     typed_data: ReceiptData
     signature: Annotated[str, Meta(pattern="^0x[0-9a-f]{130}$", description="Over the typed data, by `signer`.")]
     signer: Annotated[Address, Meta(description="The gateway's wallet: `gateway()` of the contract.")]
+
+
+class CreditDetails(msgspec.Struct):
+    """Why the deposit does not pay for a request."""
+
+    required_plm: Annotated[Plm, Meta(description="What the request costs at most.")]
+    available_plm: Annotated[Plm, Meta(description="What the deposit has left for it.")]

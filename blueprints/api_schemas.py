@@ -44,6 +44,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     payment.Receipt,
     payment.ReceiptData,
     payment.SignedReceipt,
+    payment.CreditDetails,
     plain.Done,
     plain.AgentReportList,
     plain.SignedOut,
@@ -102,6 +103,8 @@ def schemas() -> dict[str, Schema]:
     _, asked = msgspec.json.schema_components(REQUESTS, ref_template=REF)
     _, answered = msgspec.json.schema_components(ANSWERS, ref_template=REF)
     _narrow(asked)
+    for name in ("NativeError", "OpenAIProblem"):  # msgspec has no words for either of two shapes without a tag
+        answered[name]["properties"]["details"] = {"anyOf": [ref(plain.QuotaDetails), ref(payment.CreditDetails)]}
     for shape in ANSWERS:
         if not shape.__struct_config__.omit_defaults:
             schema = answered[shape.__name__]

@@ -20,7 +20,7 @@ from core.errors import GatewayError, Unavailable
 
 log = logging.getLogger(__name__)
 OPENAI_PREFIX = "/v1"
-OPENAI_TYPES = {401: "invalid_request_error", 403: "permission_error", 429: "requests"}
+OPENAI_TYPES = {401: "invalid_request_error", 402: "insufficient_quota", 403: "permission_error", 429: "requests"}
 
 
 def register_errors(app: Sanic) -> None:
