@@ -110,16 +110,24 @@ class TestChain:
         self.fund(account.address, plm)
         return account
 
-    def send(self, sender: LocalAccount, to: str | None, data: str, value: int = 0) -> dict[str, Any]:
-        """Signs and sends a transaction; its receipt. Raises Reverted with the contract's words."""
+    def submit(
+        self, sender: LocalAccount, to: str | None, data: str, value: int = 0, gas_price: int = 2 * 10**9
+    ) -> str:
+        """Signs and sends a transaction without waiting for it; its hash."""
         nonce = int(self.rpc("eth_getTransactionCount", sender.address, "pending"), 16)
         transaction: dict[str, Any] = {
-            "nonce": nonce, "gas": 5_000_000, "gasPrice": 2 * 10**9, "chainId": CHAIN_ID, "data": data, "value": value,
+            "nonce": nonce, "gas": 5_000_000, "gasPrice": gas_price, "chainId": CHAIN_ID, "data": data, "value": value,
         }  # fmt: skip
         if to is not None:
             transaction["to"] = _checksum(to)
-        raw = sender.sign_transaction(transaction).raw_transaction.to_0x_hex()
-        receipt = self._receipt(self.rpc("eth_sendRawTransaction", raw))
+        digest: str = self.rpc(
+            "eth_sendRawTransaction", sender.sign_transaction(transaction).raw_transaction.to_0x_hex()
+        )
+        return digest
+
+    def send(self, sender: LocalAccount, to: str | None, data: str, value: int = 0) -> dict[str, Any]:
+        """Signs and sends a transaction; its receipt. Raises Reverted with the contract's words."""
+        receipt = self._receipt(self.submit(sender, to, data, value))
         if receipt["status"] != "0x1":
             call = {"from": sender.address, "data": data, "value": hex(value)} | ({"to": to} if to else {})
             self.rpc("eth_call", call, "latest")
@@ -145,7 +153,7 @@ class TestChain:
 
     def transact(self, sender: LocalAccount, function: str, *args: Any, value: int = 0) -> dict[str, Any]:
         """A transaction to the payment contract; its receipt. Raises Reverted."""
-        return self.send(sender, self.contract, _data(PAYMENT, function, *args), value)
+        return self.send(sender, self.contract, call(function, *args), value)
 
     def read(self, function: str, *args: Any, artefact: dict[str, Any] = PAYMENT, at: str | None = None) -> Any:
         """What a view of a contract returns: one value, or a tuple."""
@@ -171,6 +179,11 @@ class TestChain:
     def mine(self, blocks: int = 1) -> None:
         """Adds empty blocks."""
         self.rpc("anvil_mine", hex(blocks))
+
+
+def call(function: str, *args: Any) -> str:
+    """The data of a call of the payment contract, as 0x and hex digits."""
+    return _data(PAYMENT, function, *args)
 
 
 def _abi(artefact: dict[str, Any], function: str) -> dict[str, Any]:

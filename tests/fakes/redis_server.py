@@ -23,10 +23,11 @@ def binary() -> str:
 
 
 class RedisServer:
-    """One server on a Unix socket in `folder`."""
+    """One server on a Unix socket in `folder`; `fsync` is its appendfsync."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fsync: str = "no") -> None:
         self.folder = folder
+        self._fsync = fsync
         self.socket = folder / "redis.sock"
         self.url = f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -36,7 +37,17 @@ class RedisServer:
         launcher = [sys.executable, "-I", "-S", child.__file__, str(os.getpid())]
         options = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
         self.process = subprocess.Popen(
-            [*launcher, binary(), *options, "--appendonly", "yes", "--appendfsync", "no", "--loglevel", "warning"],
+            [
+                *launcher,
+                binary(),
+                *options,
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                self._fsync,
+                "--loglevel",
+                "warning",
+            ],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )

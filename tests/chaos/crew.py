@@ -1,0 +1,130 @@
+"""The processes of a run: started, killed, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.steps import Step, unwatched
+from tests.chaos import mutations
+from tests.chaos.fate import Fate
+from tests.chaos.plan import SETTLER_POINTS, WORKER_POINTS
+from tests.chaos.servers import Servers
+from tests.chaos.settler import settle
+from tests.chaos.worker import close_books, serve
+from workers import child
+
+MOST_PASSAGES = 8
+LIFE_S = 6.0  # whoever has not come to his point by then is killed wherever he is
+Life = Callable[[Servers, Step], Coroutine[Any, Any, None]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process that lives."""
+
+    life: Life
+    pid: int
+    point: str
+    born: float
+
+
+@dataclass
+class Crew:
+    """Everybody of a run. `pending` are the points at which nobody has died yet."""
+
+    servers: Servers
+    chance: random.Random
+    pending: list[str] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+    crashes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pending = list(self.servers.plan.points)
+        self.chance.shuffle(self.pending)
+
+    def keep_up(self, life_s: float = LIFE_S) -> list[str]:
+        """Replaces whoever died, and kills who has lived long enough; the points of those who are new."""
+        for member in self.members:
+            if time.monotonic() - member.born > life_s:
+                os.kill(member.pid, signal.SIGKILL)
+        self.watch()
+        plan, new = self.servers.plan, []
+        for life, wanted, points in ((settle, plan.settlers, SETTLER_POINTS), (serve, plan.workers, WORKER_POINTS)):
+            missing = wanted - sum(member.life is life for member in self.members)
+            new += [self._start_next(life, points) for _ in range(missing)]
+        return new
+
+    def start(self, life: Life, at: Step, point: str = "") -> Member:
+        """A new process; it ends with this one."""
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            self._live(life, at, parent)
+        member = Member(life, pid, point, time.monotonic())
+        self.members.append(member)
+        return member
+
+    def kill(self, *members: Member) -> None:
+        """They are gone when it returns; without names, all."""
+        for member in members or tuple(self.members):
+            os.kill(member.pid, signal.SIGKILL)
+            os.waitpid(member.pid, 0)
+            self.members.remove(member)
+
+    def watch(self) -> None:
+        """Takes note of whoever ended of himself."""
+        self.members = [member for member in self.members if not self._is_gone(member)]
+        deaths = self.servers.record.deaths()
+        self.pending = [point for point in self.pending if not deaths[point]]
+
+    def drain(self) -> None:
+        """From here on nobody asks and nobody dies: what is begun is brought to its end."""
+        self.kill()
+        self.start(settle, unwatched)
+        self.start(close_books, unwatched)
+
+    def _start_next(self, life: Life, points: tuple[str, ...]) -> str:
+        """The next one is to die where nobody has died yet, or anywhere."""
+        taken = {member.point for member in self.members}
+        wanted = [point for point in self.pending if point in points and point not in taken]
+        if wanted:
+            point, passages = wanted[0], 1
+            self.pending.remove(point)
+            self.pending.append(point)  # others come first when this one fails
+        else:
+            point = self.chance.choice([point for point in self.servers.plan.points if point in points] or [""])
+            passages = self.chance.randint(1, MOST_PASSAGES)
+        self.start(life, Fate(self.servers.record, point, passages), point)
+        return point
+
+    def _is_gone(self, member: Member) -> bool:
+        pid, status = os.waitpid(member.pid, os.WNOHANG)
+        if pid == 0:
+            return False
+        if os.WIFSIGNALED(status):
+            self.kills["settler" if member.life is settle else "worker"] += 1
+        else:
+            self.crashes.append(f"{member.life.__name__} ended with {os.WEXITSTATUS(status)}")
+        return True
+
+    def _live(self, life: Life, at: Step, parent: int) -> None:
+        child.die_with_parent(parent)
+        logging.basicConfig(filename=self.servers.folder / "log", force=True, format="%(process)d %(message)s")
+        try:
+            mutations.apply(self.servers.plan.mutation, self.servers.folder)
+            asyncio.run(life(self.servers, at))
+        except BaseException:  # noqa: BLE001 - a copy of the supervisor must not go on as one
+            log.error("%s", traceback.format_exc())  # noqa: TRY400 - the log has no form for traces
+        os._exit(1)
