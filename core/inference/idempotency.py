@@ -97,26 +97,26 @@ class IdempotencyKeys:
         """The answer that is kept; None once the key is claimed."""
         unreadable = ""
         while True:
-            verdict, value = await self._look(claim, unreadable)
+            verdict, value, digest = await self._look(claim, unreadable)
             if verdict == "mine":
                 return None
             if (recording := Recording.read(value)) is not None:
                 _ensure_same(recording.fingerprint, claim)
                 return recording
             log.warning("a kept answer can't be read: it is made anew")
-            unreadable = value
+            unreadable = digest
 
-    async def _look(self, claim: Claim, unreadable: str) -> tuple[str, str]:
-        """("mine", "") or ("kept", the answer)."""
+    async def _look(self, claim: Claim, unreadable: str) -> tuple[str, str, str]:
+        """("mine", "", "") or ("kept", the answer, its SHA-1); one with the SHA-1 `unreadable` does not count."""
         keys = [redis_keys.revoked(claim.caller.token_id or ""), claim.kept_at, claim.claimed_at]
         args = (claim.token, claim.key.fingerprint, self._lease_ms, unreadable)
-        verdict, value = await self._store.run("idempotency_claim", keys, args)
+        verdict, value, digest = await self._store.run("idempotency_claim", keys, args)
         if verdict == "revoked":
             raise Unauthenticated
         if verdict == "taken":
             _ensure_same(value, claim)
             raise IdempotencyConflict
-        return verdict, value
+        return verdict, value, digest
 
     async def _release(self, claim: Claim) -> None:
         try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from redis import Redis
 
 from core import redis_keys
 from core.access.admission import Limits
@@ -191,6 +193,17 @@ class TestAWholeAnswer:
 
         assert nodes.asked == 2
 
+    async def test_takes_one_round_trip_more(self, store: Store, nodes: ScriptedNodes, redis_url: str) -> None:
+        with Redis.from_url(redis_url) as redis:
+            trips = []
+            await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
+            for key in (None, KEY, KEY):
+                redis.config_resetstat()
+                await worker(store, nodes).complete(ADA, ASKED, key)
+                trips.append(cast("dict[str, Any]", redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+
+        assert trips == [2, 3, 1]  # admitted and counted; claimed before; given again
+
     async def test_may_be_empty(self, store: Store, nodes: ScriptedNodes) -> None:
         nodes.pieces = [[""]]
         first = await worker(store, nodes).complete(ADA, ASKED, KEY)
@@ -207,8 +220,9 @@ class TestARequestUnderWay:
         while not nodes.asked:
             await asyncio.sleep(0.001)
 
-        with pytest.raises(IdempotencyConflict) as conflict:
-            await worker(store, nodes).complete(ADA, ASKED, KEY)
+        async with asyncio.timeout(10):
+            with pytest.raises(IdempotencyConflict) as conflict:
+                await worker(store, nodes).complete(ADA, ASKED, KEY)
         with pytest.raises(IdempotencyMismatch):
             await worker(store, nodes).complete(ADA, OTHER, key_for(OTHER))
 
@@ -358,9 +372,14 @@ class TestAStream:
 
 @pytest.mark.asyncio
 class TestWhatIsNoAnswer:
-    @pytest.mark.parametrize("junk", ["", "null", "[]", "{}", '{"fingerprint":"x"', '"text"', "\x00", "9" * 5000])
-    async def test_in_its_place_is_as_good_as_none(self, store: Store, nodes: ScriptedNodes, junk: str) -> None:
-        await store.set(redis_keys.kept_answer(ADA.subject, KEY.value), junk, 60)
+    @pytest.mark.parametrize(
+        "junk", [b"", b"null", b"[]", b"{}", b'{"fingerprint":"x"', b'"text"', b"\x00\xff", b"9" * 5000]
+    )
+    async def test_in_its_place_is_as_good_as_none(
+        self, store: Store, nodes: ScriptedNodes, redis_url: str, junk: bytes
+    ) -> None:
+        with Redis.from_url(redis_url) as redis:
+            redis.set(redis_keys.kept_answer(ADA.subject, KEY.value), junk)
 
         first = await worker(store, nodes).complete(ADA, ASKED, KEY)
         again = await worker(store, nodes).complete(ADA, ASKED, KEY)
@@ -402,6 +421,23 @@ class TestARedisThatGoesAway:
             with pytest.raises(StoreUnavailable):
                 await worker(store, nodes).complete(ADA, ASKED, KEY)
         assert nodes.asked == 0
+
+    async def test_leaves_no_key_claimed_by_one_who_did_not_wait(
+        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+    ) -> None:
+        async with open_store(brittle_redis.url, timeout_s=10) as store:
+            await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
+            assert brittle_redis.process is not None
+            brittle_redis.process.send_signal(signal.SIGSTOP)
+            leaving = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
+            await asyncio.sleep(0.05)
+            leaving.cancel()
+            await asyncio.sleep(0.05)
+            brittle_redis.process.send_signal(signal.SIGCONT)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+
+            assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
 
     async def test_while_it_answers_keeps_the_answer_once_it_is_back(
         self, brittle_redis: RedisServer, nodes: ScriptedNodes
