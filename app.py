@@ -21,7 +21,7 @@ from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
 from blueprints.routing import AnyCaseRouter
 from blueprints.socket.connection import SessionConnection
 from conf.log_config import log_config
-from conf.settings import EXIT_CODE, InvalidSettings, Settings, publish_redis_url
+from conf.settings import EXIT_CODE, InvalidSettings, Settings, hand_down, publish_redis_url
 from core.bootstrap.derived import read_catalog
 from core.bootstrap.web import open_services
 from core.catalog import InvalidCatalog
@@ -37,8 +37,13 @@ log = logging.getLogger(NAME)
 
 
 def create_app() -> Sanic[Any, Any]:
-    """The application from the environment: what each web worker's process builds for itself."""
+    """The application from the environment and `.env`, for Sanic's own command line."""
     return build_app(Settings.load())
+
+
+def create_worker_app() -> Sanic[Any, Any]:
+    """The application of a web worker of this command: it knows what was handed down to it, and no wallet's key."""
+    return build_app(Settings.inherited())
 
 
 def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic[Any, Any]:
@@ -71,14 +76,14 @@ def _configure(app: Sanic[Any, Any], settings: Settings) -> None:
         app.config.PROXIES_COUNT = settings.proxies_count
 
 
-def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_app) -> int:
+def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_worker_app) -> int:
     """Runs the gateway until a stop signal; the result is the exit code."""
     options = _options(argv)
     try:
-        settings = Settings.load()
+        settings, keys = Settings.load(), hand_down()
         read_catalog(settings)
         dictConfig(log_config(settings))
-        return _run(settings, create_app, web_only=options.web_only)
+        return _run(settings, create_app, None if options.web_only else keys)
     except (InvalidSettings, InvalidCatalog, NoRedis) as problem:
         print(problem, file=sys.stderr)
         return EXIT_CODE
@@ -95,24 +100,25 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], *, web_only: bool) -> int:
+def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], background: dict[str, str] | None) -> int:
+    """`background` are the keys that the background worker gets; None leaves it to another command."""
     at = f"http://{settings.host}:{settings.port}"
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
         web = WebServer(create_app, SessionConnection, meeting)
         manager = ProcessManager(web, listeners, grace_s(settings) + 2, ready)
-        if not web_only:
-            manager.manage("Background", run_background, {}, restartable=True)
-        with _redis(settings, web_only=web_only):
+        if background is not None:
+            manager.manage("Background", run_background, {"keys": background}, restartable=True)
+        with _redis(settings, web_only=background is None):
             return manager.run()
 
 
-def run_background() -> None:
+def run_background(keys: dict[str, str]) -> None:
     """The background worker as one of this command's processes."""
     from workers import background  # noqa: PLC0415 - what only this process needs is not loaded into the others
 
     tie_to_main()
-    sys.exit(background.main())
+    sys.exit(background.main_with_settler(keys))
 
 
 @contextmanager

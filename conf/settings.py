@@ -30,6 +30,7 @@ from conf.variables import (
 
 EXIT_CODE = 78  # EX_CONFIG of sysexits.h: what a process manager reads as "do not start me again like this"
 HTTP, REDIS = url("http", "https"), url("redis", "rediss", "unix")
+KEYS = ("PRIVATE_KEY", "GATEWAY_PRIVATE_KEY")
 SOURCES = ("ORACLE_API_URL", "NODE_URLS", "PETALS_API_URL")
 
 
@@ -114,6 +115,11 @@ class Settings:
     free_tier_max_tokens: int = variable("FREE_TIER_MAX_TOKENS", whole(1, 4096), "2048")
     pro_tier_max_tokens: int = variable("PRO_TIER_MAX_TOKENS", whole(1, 4096), "4096")
 
+    max_unsettled_tokens: int = variable("MAX_UNSETTLED_TOKENS", whole(1), "200000")
+    settlement_interval_s: int = variable("SETTLEMENT_INTERVAL", duration, "60s")
+    settlement_confirmations: int = variable("SETTLEMENT_CONFIRMATIONS", whole(1, 64), "3")
+    settlement_max_fee_gwei: int = variable("SETTLEMENT_MAX_FEE_GWEI", whole(1), "100")
+
     cors_origins: tuple[str, ...] = variable("CORS_ORIGINS", many(origin), "http://localhost:3000")
     proxies_count: int = variable("PROXIES_COUNT", whole(0, 10), "0")
     max_body_bytes: int = variable("MAX_BODY_SIZE", size, "1MiB")
@@ -124,8 +130,12 @@ class Settings:
     @classmethod
     def load(cls) -> Self:
         """The settings of this process: `.env` in the working folder, overridden by what the environment sets."""
-        given = {name: value for name, value in os.environ.items() if value.strip()}
-        return cls.from_env({**dotenv_values(".env", interpolate=False), **given})
+        return cls.from_env(_given())
+
+    @classmethod
+    def inherited(cls, keys: Mapping[str, str] | None = None) -> Self:
+        """The settings of a process whose parent called `hand_down`, with these keys or without any."""
+        return cls.from_env({**os.environ, **(keys or {})})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str | None]) -> Self:
@@ -158,9 +168,28 @@ def variables() -> list[tuple[str, Variable]]:
     return [(item.name, item.metadata["variable"]) for item in fields(Settings)]
 
 
+def hand_down() -> dict[str, str]:
+    """
+    Has processes that are spawned from here on inherit all settings, also those of `.env`, but not the wallets' keys.
+
+    The keys are returned: whoever needs them is given them by hand. A web worker, which talks to strangers, never has
+    them in its environment or memory.
+    """
+    given, names = _given(), {about.name for _, about in variables()}
+    os.environ.update({name: value for name, value in given.items() if value and name in names})
+    for name in KEYS:
+        os.environ.pop(name, None)
+    return {name: value for name in KEYS if (value := given.get(name))}
+
+
 def publish_redis_url(redis_url: str) -> None:
     """Hands the address of the embedded Redis to the processes that are spawned from here on."""
     os.environ["REDIS_URL"] = redis_url
+
+
+def _given() -> dict[str, str | None]:
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    return {**dotenv_values(".env", interpolate=False), **given}
 
 
 def _value(about: Variable, given: str) -> Any:

@@ -11,6 +11,7 @@ from core.clock import Clock
 from core.errors import StoreUnavailable
 from core.store import Store
 
+FLEET = (redis_keys.LEADER, redis_keys.FENCE)
 TTL_S = 6.0
 SAFE = 0.8  # share of the life after which a holder who could not renew stops acting: before another one may begin
 RENEWALS = 3  # in one life
@@ -25,7 +26,7 @@ class NotLeading(Exception):
 
 class Lease:
     """
-    The lead of the fleet, for `ttl_s` seconds at a time. `holder` is the name of this process.
+    A lead, for `ttl_s` seconds at a time: that of the fleet, or what the keys are of. `holder` names this process.
 
     A lease alone is not safe: a process may be stopped in the middle of its work and go on when another one leads.
     So each lead has a number, higher than all before, and whoever writes as the leader does it by a script that
@@ -34,11 +35,14 @@ class Lease:
         if tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[1]) or 0) then return 0 end
     """
 
-    def __init__(self, store: Store, holder: str, clock: Clock, ttl_s: float = TTL_S) -> None:
+    def __init__(
+        self, store: Store, holder: str, clock: Clock, ttl_s: float = TTL_S, keys: tuple[str, str] = FLEET
+    ) -> None:
         self.holder = holder
         self._store = store
         self._clock = clock
         self._ttl_s = ttl_s
+        self._key, self._fence_key = keys
         self._fence = 0
         self._until = 0.0  # monotonic seconds
 
@@ -57,7 +61,7 @@ class Lease:
     async def take(self) -> bool:
         """Takes the lead when nobody has it. Raises StoreUnavailable."""
         asked = self._clock.monotonic()
-        keys = [redis_keys.LEADER, redis_keys.FENCE]
+        keys = [self._key, self._fence_key]
         fence: int = await self._store.run("lease_take", keys, [self.holder, self._ttl_ms])
         if fence:
             self._fence, self._until = fence, asked + self._ttl_s * SAFE
@@ -77,11 +81,11 @@ class Lease:
         """Lets another process lead at once; a Redis that is away does so by itself, later."""
         self._until = 0.0
         with suppress(StoreUnavailable):
-            await self._store.run("lease_release", [redis_keys.LEADER], [self.holder])
+            await self._store.run("lease_release", [self._key], [self.holder])
 
     async def _renew(self) -> None:
         asked = self._clock.monotonic()
-        renewed = await self._store.run("lease_renew", [redis_keys.LEADER], [self.holder, self._ttl_ms])
+        renewed = await self._store.run("lease_renew", [self._key], [self.holder, self._ttl_ms])
         if not renewed:
             self._until = 0.0
         elif self.is_held:

@@ -75,6 +75,10 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "FREE_TIER_WINDOW": (3600, *DURATION),
     "FREE_TIER_MAX_TOKENS": (2048, [("1", 1), ("4096", 4096)], ["0", "4097"]),
     "PRO_TIER_MAX_TOKENS": (4096, [("1", 1)], ["0", "4097"]),
+    "MAX_UNSETTLED_TOKENS": (200_000, [("1", 1)], ["0", "-1"]),
+    "SETTLEMENT_INTERVAL": (60, *DURATION),
+    "SETTLEMENT_CONFIRMATIONS": (3, [("1", 1), ("64", 64)], ["0", "65"]),
+    "SETTLEMENT_MAX_FEE_GWEI": (100, [("1", 1)], ["0", "1.5"]),
     "CORS_ORIGINS": (
         ("http://localhost:3000",),
         [("https://a.example,http://b:80", ("https://a.example", "http://b:80"))],

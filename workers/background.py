@@ -1,63 +1,58 @@
 """
 The background worker: what the clock triggers, in one process besides the web workers.
 
-`python -m workers.background` runs it alone; `python app.py` runs it as one of its processes.
+`python -m workers.background` runs it alone; `python app.py` runs it as one of its processes, and the settler in it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import partial
-from logging.config import dictConfig
 
-import uvloop
-
-from conf.log_config import log_config
-from conf.settings import EXIT_CODE, InvalidSettings, Settings
+from conf.settings import Settings
 from core.access.tier_events import TierEvents
 from core.bootstrap.background import BackgroundServices, open_background_services
-from core.catalog import InvalidCatalog
+from core.bootstrap.settlement import open_settlement
 from core.clock import SystemClock
-from core.ending import end
 from core.metrics.reporter import MetricsReporter
 from core.oracle.nodes import OracleNodes
-from workers import heartbeat, leading, probing, reaping, reporting
+from workers import heartbeat, leading, probing, reaping, reporting, settlement
 from workers.discovery import Discovery
+from workers.lasting import live, stop_signal, work
 from workers.periodic import Job, Periodic
-from workers.signals import on_first_stop
 from workers.tier_watch import TierWatch
-
-CLOSING_S = 3  # platforms kill what has not ended 5 s after a stop signal
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """The whole life of the process; the result is its exit code."""
-    try:
-        settings = _checked_settings()
-        dictConfig(log_config(settings))
-        uvloop.run(run(settings))
-    except (InvalidSettings, InvalidCatalog) as problem:
-        print(problem, file=sys.stderr)  # noqa: T201 - for whoever starts it by hand
-        return EXIT_CODE
+    """The background worker as a process of its own; the result is its exit code."""
+    return live(Settings.load, run)
+
+
+def main_with_settler(keys: Mapping[str, str]) -> int:
+    """The background worker of `python app.py`; `keys` are the wallets' keys, by the names of their variables."""
+    return live(partial(Settings.inherited, keys), run_with_settler)
+
+
+async def run(settings: Settings) -> int:
+    """Does the jobs until the first stop signal."""
+    stopped = stop_signal()
+    async with open_background_services(settings) as services:
+        log.info("background worker started")
+        await work(jobs(settings, services), stopped)
     return 0
 
 
-async def run(settings: Settings) -> None:
-    """Does the jobs until the first stop signal."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    on_first_stop(partial(loop.call_soon_threadsafe, stopped.set))
-    async with open_background_services(settings) as services:
-        tasks = [asyncio.create_task(job.run()) for job in jobs(settings, services)]
+async def run_with_settler(settings: Settings) -> int:
+    """The same, and the settler's job."""
+    stopped = stop_signal()
+    async with open_background_services(settings) as services, open_settlement(settings) as money:
         log.info("background worker started")
-        await stopped.wait()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(end(tasks), CLOSING_S)
+        await work([*jobs(settings, services), *settlement.jobs(money)], stopped)
+    return 0
 
 
 def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
@@ -106,17 +101,6 @@ def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Periodic
 
     address = settings.inference_payment_address
     return TierWatch(events, partial(payment_users, settings.chain_ws_url, settings.chain_id, address)).jobs()
-
-
-def _checked_settings() -> Settings:
-    settings = Settings.load()
-    if settings.redis_url is None:
-        raise InvalidSettings(
-            [
-                "REDIS_URL: is not set, and only `python app.py` brings its own. Example: REDIS_URL=redis://localhost:6379/0"
-            ]
-        )
-    return settings
 
 
 if __name__ == "__main__":

@@ -15,19 +15,19 @@ EVERY_S = 1.0  # how often a process that does not lead asks for the lead
 log = logging.getLogger(__name__)
 
 
-async def lead(lease: Lease, jobs: Sequence[Job]) -> None:
+async def lead(lease: Lease, jobs: Sequence[Job], leads: str = "leads") -> None:
     """
     Takes the lead and does the jobs until it is lost; returns at once when another process leads.
 
-    Raises StoreUnavailable. Cancelled, it hands the lead on.
+    Raises StoreUnavailable. Cancelled, it hands the lead on. `leads` is the log's word for what it does.
     """
     if not await lease.take():
         return
-    log.info("process %s leads, as number %d", lease.holder, lease.fence)
+    log.info("process %s %s, as number %d", lease.holder, leads, lease.fence)
     tasks = [asyncio.create_task(job.run()) for job in jobs]
     try:
         await lease.hold()
-        log.warning("process %s leads no more", lease.holder)
+        log.warning("process %s %s no more", lease.holder, leads)
     finally:
         await end(tasks)
         await lease.release()

@@ -24,8 +24,19 @@ class Mismatch:
     debited: int  # by the chain
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How many users were compared, and who of them differs."""
+
+    users: int
+    differing: list[Mismatch]
+
+
 class NoJournal(Exception):
-    """The journal is being made anew: there is nothing to compare."""
+    """There is nothing to compare."""
+
+    def __init__(self) -> None:
+        super().__init__("the settler's journal is being made anew")
 
 
 class Reconciler:
@@ -35,18 +46,18 @@ class Reconciler:
         self._desk = desk
         self._debits = debits
 
-    async def reconcile(self) -> list[Mismatch]:
-        """The users who differ; they are frozen, and all others are not. Raises NoJournal."""
-        differing = await self._look(None)
+    async def reconcile(self) -> Comparison:
+        """Compares all users; those who differ are frozen, and all others are not. Raises NoJournal."""
+        first = seen = await self._look(None)
         for _ in range(LOOKS - 1):
-            if differing:
-                differing = await self._look({mismatch.user for mismatch in differing})
-        await self._desk.accounts.freeze([mismatch.user for mismatch in differing])
-        for each in differing:
+            if seen.differing:
+                seen = await self._look({mismatch.user for mismatch in seen.differing})
+        await self._desk.accounts.freeze([mismatch.user for mismatch in seen.differing])
+        for each in seen.differing:
             log.error("%s: the ledger has %s tokens settled, the chain %s", each.user, each.settled, each.debited)
-        return differing
+        return Comparison(first.users, seen.differing)
 
-    async def _look(self, among: set[str] | None) -> list[Mismatch]:
+    async def _look(self, among: set[str] | None) -> Comparison:
         before = await self._journal()
         block = (await self._desk.account.head()).number - self._desk.rules.confirmations
         debited = await self._debits.totals(block) if block >= 0 else {}
@@ -55,7 +66,7 @@ class Reconciler:
             raise NoJournal
         users = sorted(debited.keys() | accounts.keys() if among is None else among)
         mismatches = (_mismatch(user, accounts.get(user, Account(0, 0, 0)), debited.get(user, 0)) for user in users)
-        return [mismatch for mismatch in mismatches if mismatch is not None]
+        return Comparison(len(users), [mismatch for mismatch in mismatches if mismatch is not None])
 
     async def _journal(self) -> View:
         view = await self._desk.journal.look()

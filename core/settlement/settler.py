@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from core.access.tier_cache import TierCache
@@ -17,7 +18,7 @@ from core.settlement.following import Follower, JournalLost
 from core.settlement.journal import Journal
 from core.settlement.permission import Permission
 from core.settlement.planning import Planner
-from core.settlement.reconciling import Mismatch, Reconciler
+from core.settlement.reconciling import Comparison, NoJournal, Reconciler
 from core.settlement.recovery import Recovery
 from core.settlement.rules import Rules
 from core.settlement.sender import Sender
@@ -74,6 +75,7 @@ class Settler:
         self._recovery = Recovery(desk, debits)
         self._status = StatusBoard(world.store, account.address)
         self._reconciler = Reconciler(desk, debits)
+        self._reconcile_at = float("-inf")
 
     async def tick(self) -> None:
         """One turn. Raises StoreUnavailable; a chain that is away is no error, and waited for."""
@@ -99,8 +101,15 @@ class Settler:
             return await self._recovery.step(view, now)
         if (refusal := await self._permission.refusal()) is not None:
             return refusal
+        with suppress(NoJournal):  # another settler has just lost it
+            await self._reconcile_now_and_then()
         return await self._planner.plan(view, now, is_open, standing.due) or OK
 
-    async def reconcile(self) -> list[Mismatch]:
-        """Compares the ledger with the chain, and freezes whoever differs. Raises as `tick`, and ChainUnavailable."""
+    async def reconcile(self) -> Comparison:
+        """Compares the ledger with the chain, and freezes whoever differs. Raises ChainUnavailable, NoJournal too."""
         return await self._reconciler.reconcile()
+
+    async def _reconcile_now_and_then(self) -> None:
+        if self._desk.clock.monotonic() >= self._reconcile_at:
+            await self.reconcile()
+            self._reconcile_at = self._desk.clock.monotonic() + self._desk.rules.reconcile_s
