@@ -106,12 +106,14 @@ class RedisLink:
         await loop.create_connection(lambda: line, host, port, ssl=tls_context(options) if is_secure else None)
 
     async def _introduce(self, line: _Line) -> None:
+        """Until Redis has answered, no command goes out: one that hangs would do later what nobody waits for any more."""
         user, password, database = (self._options.get(name) for name in ("username", "password", "db"))
         commands: list[tuple[Argument, ...]] = []
         if password is not None:
             commands.append(("AUTH", user, password) if user else ("AUTH", password))
         if database:
             commands.append(("SELECT", database))
+        commands.append(("PING",))
         for command in commands:
             if isinstance(await line.ask(_packed(command)), hiredis.ReplyError):
                 raise LinkFailed

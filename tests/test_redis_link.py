@@ -155,6 +155,16 @@ class TestTheConnection:
             assert 0.25 < took_s < 5
             assert await link.call(["PING"]) == "PONG"
 
+    async def test_what_was_asked_of_a_hanging_server_is_not_done_when_it_goes_on(self, own_redis: RedisServer) -> None:
+        assert own_redis.process is not None
+        os.kill(own_redis.process.pid, signal.SIGSTOP)
+        async with linked(own_redis.url, timeout_s=0.2) as link:
+            with pytest.raises(LinkFailed):
+                await link.call(["SET", "k", "v"])
+            os.kill(own_redis.process.pid, signal.SIGCONT)
+
+            assert await link.call(["GET", "k"]) is None
+
     async def test_one_that_nobody_answers_to_fails_in_time(self, tmp_path: Path) -> None:
         async with linked(f"unix://{tmp_path}/none") as link:
             with pytest.raises(LinkFailed):
