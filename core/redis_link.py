@@ -106,7 +106,7 @@ class RedisLink:
         await loop.create_connection(lambda: line, host, port, ssl=tls_context(options) if is_secure else None)
 
     async def _introduce(self, line: _Line) -> None:
-        """Until Redis has answered, no command goes out: one that hangs would do later what nobody waits for any more."""
+        """No command goes out before Redis has answered: one that hangs would do it later, for nobody."""
         user, password, database = (self._options.get(name) for name in ("username", "password", "db"))
         commands: list[tuple[Argument, ...]] = []
         if password is not None:

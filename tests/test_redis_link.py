@@ -161,8 +161,8 @@ class TestTheConnection:
         async with linked(own_redis.url, timeout_s=0.2) as link:
             with pytest.raises(LinkFailed):
                 await link.call(["SET", "k", "v"])
-            os.kill(own_redis.process.pid, signal.SIGCONT)
-
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+        async with linked(own_redis.url) as link:
             assert await link.call(["GET", "k"]) is None
 
     async def test_one_that_nobody_answers_to_fails_in_time(self, tmp_path: Path) -> None:
