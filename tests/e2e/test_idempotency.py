@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import os
 import secrets
+import signal
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
+from redis import Redis
 
+from core import redis_keys
 from tests.e2e.client import JSON, Answer, bearer, call, events, eventually_none_work, streamed
-from tests.e2e.conftest import OPERATOR_KEY
+from tests.e2e.conftest import OPERATOR_KEY, gateway_with
 from tests.e2e.network import AGENT, OPENAI, PETALS, Network
 from tests.e2e.server import eventually
+from tests.e2e.test_limits import is_ready, redis_of_its_own
 from tests.e2e.wallet import sign_in
+from tests.fakes.redis_proxy import RedisProxy
+from tests.fakes.redis_server import RedisServer
 
 INFERENCE = "/api/v1/inference"
 PROMPT = {"model": AGENT, "prompt": "hi", "max_tokens": 64}
@@ -224,6 +232,48 @@ class TestFiftyAtOnce:
         assert statuses[409] > 0
         assert len(nodes.agent.generated) == 1
         assert await asyncio.to_thread(left, url, token) == 9
+
+
+class TestAKilledWorker:
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [DOORS[0], pytest.param(*DOORS[2], marks=pytest.mark.long), pytest.param(*DOORS[4], marks=pytest.mark.long)],
+    )
+    def test_leaves_the_answer_that_was_counted_but_not_delivered(self, nodes: Network, path: str, body: Any) -> None:
+        with (
+            redis_of_its_own() as redis,
+            RedisProxy(redis.socket) as proxy,
+            gateway_with(nodes.agent.url, REDIS_URL=proxy.url) as gateway,
+        ):
+            token, key = sign_in(gateway.url), new_key()
+            ask(gateway.url, path, body, token, new_key())  # Redis knows the scripts now
+            workers = gateway.workers()
+            proxy.cut(b'"pieces":[', lambda: kill(workers))
+            with pytest.raises((http.client.HTTPException, OSError)):
+                ask(gateway.url, path, body, token, key)
+            eventually(lambda: is_ready(gateway), 30)
+
+            again = ask(gateway.url, path, body, token, key)
+
+            assert again.status in (200, 201), again.body
+            assert again.headers[REPLAYED] == "true"
+            assert b"node." in again.body
+            assert b"stop" in again.body
+            assert len(nodes.agent.generated) == 2
+            assert left(gateway.url, token) == 8
+            assert answers(redis) == 2
+
+
+def kill(pids: set[int]) -> None:
+    """All of them, at once."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def answers(redis: RedisServer) -> int:
+    """How many are counted."""
+    with Redis(unix_socket_path=str(redis.socket)) as client:
+        return int(cast("bytes", client.hget(redis_keys.TOTALS, "answers")))
 
 
 class TestTheOpenAISdk:
