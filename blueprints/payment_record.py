@@ -12,11 +12,12 @@ from blueprints.routing import READ
 from core import complaints
 from core.auth.caller import Caller
 from core.auth.tokens import TokenService
-from core.billing.history import History, Settled
+from core.billing.history import History
 from core.billing.receipts import Receipts
 from core.chain.amounts import plm
 from core.clock import iso
 from core.errors import InvalidRequest
+from core.settlement.journal import Settlement
 
 bp = Blueprint("payment_record", url_prefix="/api/v1/payment")
 USUAL_LIMIT = 20  # settlements a page
@@ -66,13 +67,13 @@ def _number(text: str) -> int | None:
     return int(text) if WHOLE.fullmatch(text) else None
 
 
-def _settlement(settled: Settled, requests: list[str]) -> dict[str, Any]:
+def _settlement(settled: Settlement, requests: list[str]) -> dict[str, Any]:
     return {
         "tx": settled.tx,
         "block": settled.block,
         "tokens": settled.tokens,
-        "cost_wei": str(settled.cost_wei),
-        "cost_plm": plm(settled.cost_wei),
+        "cost_wei": settled.cost_wei,
+        "cost_plm": plm(int(settled.cost_wei)),
         "at": iso(settled.at / 1000),
         "requests": requests,
     }

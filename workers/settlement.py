@@ -19,7 +19,7 @@ from core.settlement.reconciling import NoJournal
 from core.settlement.settler import Settler
 from workers import leading
 from workers.lasting import live, stop_signal, work
-from workers.periodic import Periodic
+from workers.periodic import Job, Periodic
 
 EVERY_S = 3.0  # about one block
 
@@ -50,13 +50,14 @@ async def run(settings: Settings) -> int:
     return 0
 
 
-def jobs(settlement: Settlement | None) -> list[Periodic]:
+def jobs(settlement: Settlement | None) -> list[Job]:
     """None without a payment contract. Of several settlers one works at a time, which only saves gas."""
     if settlement is None:
         return []
     settling = Periodic("settling", settlement.settler.tick, EVERY_S)
     lead = partial(leading.lead, settlement.lease, [settling], "settles")
-    return [Periodic("asking for the turn to settle", lead, leading.EVERY_S)]
+    receipts = [] if settlement.receipts is None else [settlement.receipts]
+    return [Periodic("asking for the turn to settle", lead, leading.EVERY_S), *receipts]
 
 
 async def reconcile(settings: Settings) -> int:

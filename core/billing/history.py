@@ -9,28 +9,17 @@ import msgspec
 from core import redis_keys
 from core.auth.caller import Caller
 from core.errors import PaymentOff
+from core.settlement.journal import Settlement
 from core.store import Store
 
 MOST_REQUESTS = 1000  # ids that are listed of one settlement
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """One transaction that is final: it debited the user's tokens from `from_cum` (exclusive) to `to_cum`."""
-
-    tx: str
-    block: int
-    tokens: int
-    from_cum: int
-    to_cum: int
-    cost_wei: int
-    at: int  # unix ms
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some settlements, newest first, and what is not settled yet. Request ids are the newest first too."""
 
-    settlements: list[tuple[Settled, list[str]]]
+    settlements: list[tuple[Settlement, list[str]]]
     unsettled_tokens: int
     unsettled_requests: list[str]
     next: int | None  # the `before` of the next page, None behind the last settlement
@@ -54,6 +43,6 @@ class History:
         keys = [redis_keys.settlements(user), redis_keys.charges(user), redis_keys.credit(user)]
         args: list[str | int] = ["+inf" if before is None else f"({before}", limit + 1, MOST_REQUESTS]
         found, requests, tokens, unsettled = await self._store.run("history", keys, args)
-        settlements = [msgspec.json.decode(text, type=Settled, strict=False) for text in found[:limit]]
+        settlements = [msgspec.json.decode(text, type=Settlement) for text in found[:limit]]
         more = settlements[-1].to_cum if len(found) > limit else None
         return Page(list(zip(settlements, requests, strict=False)), int(tokens), unsettled, more)

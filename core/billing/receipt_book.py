@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from core import redis_keys
-from core.billing.history import Settled
 from core.billing.receipt import NO_TRANSACTION, NOBODY, Receipt, Seal
+from core.settlement.journal import Settlement
 from core.store import Store
 from core.wallet import hash_typed
 
@@ -71,5 +71,5 @@ def _receipt(request_id: str, charge: dict[str, str], settlement: str) -> Receip
         tokens=tokens,
         cost=tokens * int(charge["price"]) // 1000,
         issued_at=int(charge["at"]) // 1000,
-        settlement=msgspec.json.decode(settlement, type=Settled, strict=False).tx if settlement else NO_TRANSACTION,
+        settlement=msgspec.json.decode(settlement, type=Settlement).tx if settlement else NO_TRANSACTION,
     )

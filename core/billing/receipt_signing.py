@@ -48,8 +48,10 @@ class ReceiptSigner:
     async def _serve(self, message: bytes) -> None:
         try:
             await self._sign(msgspec.msgpack.decode(message, type=Wanted))
-        except (msgspec.DecodeError, StoreUnavailable) as problem:
-            log.warning("a receipt could not be signed: %r", problem)
+        except StoreUnavailable:
+            log.warning("a receipt is not signed: the store is away")
+        except Exception:  # one that can't be signed must not keep the others waiting
+            log.exception("a receipt can't be signed")
 
     async def _sign(self, wanted: Wanted) -> None:
         entry = await self._book.look(wanted.user, wanted.request_id)

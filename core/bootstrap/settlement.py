@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from conf.settings import Settings
 from core import redis_keys
 from core.access.tier_cache import TierCache
+from core.billing.receipt import Seal
+from core.billing.receipt_book import ReceiptBook
+from core.billing.receipt_signing import ReceiptSigner
 from core.bootstrap.derived import required_redis_url
-from core.bus import open_bus
+from core.bus import Bus, open_bus
 from core.chain.chain import open_chain
 from core.chain.payment_contract import PaymentContract
 from core.clock import SystemClock
@@ -30,10 +33,11 @@ LEASE = (redis_keys.SETTLEMENT_LEADER, redis_keys.SETTLEMENT_FENCE)
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A settler, and the lease that says whether it is its turn among several."""
+    """A settler, the lease that says whether it is its turn among several, and the signer of receipts."""
 
     settler: Settler | Keyless
     lease: Lease
+    receipts: ReceiptSigner | None = None  # None without a key
 
 
 @asynccontextmanager
@@ -47,29 +51,26 @@ async def open_settlement(settings: Settings, at: Step = unwatched) -> AsyncIter
         if settings.gateway_private_key is None:
             yield Settlement(Keyless(store, _rules(settings)), lease)
             return
-        async with open_settler(settings, store, at) as settler:
-            yield Settlement(settler, lease)
+        signer, contract = Signer(settings.gateway_private_key), settings.inference_payment_address
+        async with open_bus(required_redis_url(settings)) as bus, open_world(settings, store, bus, signer) as world:
+            book = ReceiptBook(store, Seal(settings.chain_id, contract))
+            yield Settlement(Settler(world, _rules(settings), at), lease, ReceiptSigner(book, bus, signer))
 
 
 @asynccontextmanager
-async def open_settler(settings: Settings, store: Store, at: Step = unwatched) -> AsyncIterator[Settler]:
-    """The settler itself. The settings must name a contract and a key."""
-    contract, key = settings.inference_payment_address or "", settings.gateway_private_key or ""
+async def open_world(settings: Settings, store: Store, bus: Bus, signer: Signer) -> AsyncIterator[World]:
+    """What the settler works with. The settings must name a contract."""
     clock = SystemClock()
-    async with (
-        open_bus(required_redis_url(settings)) as bus,
-        open_chain(settings.chain_rpc_url, settings.chain_id) as chain,
-    ):
-        world = World(
+    async with open_chain(settings.chain_rpc_url, settings.chain_id) as chain:
+        yield World(
             store=store,
             chain=chain,
             chain_id=settings.chain_id,
-            contract=PaymentContract(chain, contract),
-            signer=Signer(key),
+            contract=PaymentContract(chain, settings.inference_payment_address or ""),
+            signer=signer,
             tiers=TierCache(store, bus, clock),
             clock=clock,
         )
-        yield Settler(world, _rules(settings), at)
 
 
 def _rules(settings: Settings) -> Rules:

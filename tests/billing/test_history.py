@@ -40,7 +40,7 @@ class TestHistory:
             (tx(1), [ALL[1], ALL[0]]),
         ]
         newest = page.settlements[0][0]
-        assert (newest.tokens, newest.cost_wei, newest.block) == (10, 10 * PRICE // 1000, 7)
+        assert (newest.tokens, newest.cost_wei, newest.block) == (10, str(10 * PRICE // 1000), 7)
         assert (page.unsettled_tokens, page.unsettled_requests, page.next) == (7, [ALL[4], ALL[3]], None)
 
     async def test_an_answer_that_is_paid_in_two_parts_is_named_with_its_last_token(
