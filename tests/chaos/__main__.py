@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tests.chaos.mutations import MUTATIONS
 from tests.chaos.plan import POINTS, Plan
+from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.supervisor import Outcome, run
 
 
@@ -19,6 +21,8 @@ def main() -> int:
     )
     parser.add_argument("--settlers", type=int, default=2)
     parser.add_argument("--redis-kills", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--scenario", choices=SCENARIOS, help="what this precaution is there for, instead of chance")
+    parser.add_argument("--mutation", choices=MUTATIONS, help="do without this precaution in its scenario")
     args = parser.parse_args()
     plan = Plan(
         seed=args.seed,
@@ -26,6 +30,8 @@ def main() -> int:
         points=tuple(args.point or POINTS),
         settlers=args.settlers,
         redis_kills=args.redis_kills,
+        scenario=args.scenario or args.mutation,
+        mutation=args.mutation,
     )
     outcome = run(plan)
     report(outcome)

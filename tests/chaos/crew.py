@@ -27,6 +27,9 @@ MOST_PASSAGES = 8
 LIFE_S = 6.0  # whoever has not come to his point by then is killed wherever he is
 Life = Callable[[Servers, Step], Coroutine[Any, Any, None]]
 
+LIVES: dict[str, Life] = {"settler": settle, "worker": serve}
+POINTS_OF = {"settler": SETTLER_POINTS, "worker": WORKER_POINTS}
+
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +37,7 @@ log = logging.getLogger(__name__)
 class Member:
     """A process that lives."""
 
-    life: Life
+    kind: str  # "settler" or "worker"
     pid: int
     point: str
     born: float
@@ -62,17 +65,17 @@ class Crew:
                 os.kill(member.pid, signal.SIGKILL)
         self.watch()
         plan, new = self.servers.plan, []
-        for life, wanted, points in ((settle, plan.settlers, SETTLER_POINTS), (serve, plan.workers, WORKER_POINTS)):
-            missing = wanted - sum(member.life is life for member in self.members)
-            new += [self._start_next(life, points) for _ in range(missing)]
+        for kind, wanted in (("settler", plan.settlers), ("worker", plan.workers)):
+            missing = wanted - sum(member.kind == kind for member in self.members)
+            new += [self._start_next(kind) for _ in range(missing)]
         return new
 
-    def start(self, life: Life, at: Step, point: str = "") -> Member:
-        """A new process; it ends with this one."""
+    def start(self, kind: str, at: Step = unwatched, point: str = "", life: Life | None = None) -> Member:
+        """A new process, which ends with this one; `life` is what it does, if not the usual."""
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
-            self._live(life, at, parent)
-        member = Member(life, pid, point, time.monotonic())
+            self._live(life or LIVES[kind], at, parent)
+        member = Member(kind, pid, point, time.monotonic())
         self.members.append(member)
         return member
 
@@ -92,11 +95,12 @@ class Crew:
     def drain(self) -> None:
         """From here on nobody asks and nobody dies: what is begun is brought to its end."""
         self.kill()
-        self.start(settle, unwatched)
-        self.start(close_books, unwatched)
+        self.start("settler")
+        self.start("worker", life=close_books)
 
-    def _start_next(self, life: Life, points: tuple[str, ...]) -> str:
+    def _start_next(self, kind: str) -> str:
         """The next one is to die where nobody has died yet, or anywhere."""
+        points = POINTS_OF[kind]
         taken = {member.point for member in self.members}
         wanted = [point for point in self.pending if point in points and point not in taken]
         if wanted:
@@ -106,7 +110,7 @@ class Crew:
         else:
             point = self.chance.choice([point for point in self.servers.plan.points if point in points] or [""])
             passages = self.chance.randint(1, MOST_PASSAGES)
-        self.start(life, Fate(self.servers.record, point, passages), point)
+        self.start(kind, Fate(self.servers.record, point, passages), point)
         return point
 
     def _is_gone(self, member: Member) -> bool:
@@ -114,9 +118,9 @@ class Crew:
         if pid == 0:
             return False
         if os.WIFSIGNALED(status):
-            self.kills["settler" if member.life is settle else "worker"] += 1
+            self.kills[member.kind] += 1
         else:
-            self.crashes.append(f"{member.life.__name__} ended with {os.WEXITSTATUS(status)}")
+            self.crashes.append(f"a {member.kind} ended with {os.WEXITSTATUS(status)}")
         return True
 
     def _live(self, life: Life, at: Step, parent: int) -> None:

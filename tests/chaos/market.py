@@ -65,6 +65,14 @@ class Market:
         ]
         return sorted(found, key=lambda tx: int(tx["nonce"], 16))
 
+    def debtor(self, transaction: dict[str, Any]) -> str:
+        """Whom a debit is of."""
+        return "0x" + str(transaction["input"])[34:74]
+
+    def nonce(self) -> int:
+        """How many transactions of the gateway are in blocks."""
+        return int(self.chain.rpc("eth_getTransactionCount", self.gateway.address, "latest"), 16)
+
     def drop(self, transaction: dict[str, Any]) -> None:
         """The pool loses it."""
         self.chain.rpc("anvil_dropTransaction", transaction["hash"])

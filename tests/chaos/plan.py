@@ -22,7 +22,8 @@ class Plan:
     seed: int
     seconds: float  # of trouble; it takes as long as it takes to drain
     points: tuple[str, ...] = POINTS  # each is to be passed by a process that dies of it
-    mutation: str | None = None
+    scenario: str | None = None  # a course of events instead of chance
+    mutation: str | None = None  # what the processes do without
     settlers: int = 2
     workers: int = 2
     redis_kills: bool = True

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from core import redis_keys
 from tests.chaos.crew import LIFE_S, Crew
 from tests.chaos.plan import Plan
+from tests.chaos.scenarios import SCENARIOS, Stage
 from tests.chaos.servers import Servers, open_servers
 from tests.chaos.troubles import Troubles
 from tests.chaos.verdict import Verdict, compare
 
 MORE_S = 60.0  # for points that nobody has come to
-DRAIN_S = 60.0
+DRAIN_S = 40.0
 STEP_S = 0.02
 
 
@@ -44,15 +45,18 @@ def run(plan: Plan) -> Outcome:
         chance = random.Random(plan.seed)
         crew, troubles = Crew(servers, chance), Troubles(servers, chance)
         try:
-            _storm(crew, troubles)
+            if plan.scenario is None:
+                _storm(crew, troubles)
+            else:
+                SCENARIOS[plan.scenario](Stage(crew))
             crew.drain()
             troubles.end()
-            drained = drain(crew)
+            drained = _drain(crew)
         finally:
             crew.kill()
         verdict = compare(servers, drained=drained)
         verdict.faults += crew.crashes
-        verdict.missed = crew.pending
+        verdict.missed = [] if plan.scenario else crew.pending
         kills = crew.kills + Counter({"Redis": troubles.happened["kill_redis"]})
         return Outcome(plan, verdict, kills, servers.record.deaths(), troubles.happened, servers.rpc.counts())
 
@@ -70,7 +74,7 @@ def _storm(crew: Crew, troubles: Troubles) -> None:
         time.sleep(STEP_S)
 
 
-def drain(crew: Crew) -> bool:
+def _drain(crew: Crew) -> bool:
     """Lets the settler finish; whether it could."""
     until = time.monotonic() + DRAIN_S
     while time.monotonic() < until:

@@ -127,11 +127,16 @@ class Troubles:
 
     def wipe_journal(self) -> None:
         """Redis loses the settler's journal and nothing else."""
-        if keys := list(self.servers.client.scan_iter(f"{redis_keys.PREFIX}:journal:*")):
-            self.servers.client.delete(*keys)
+        wipe_journal(self.servers)
 
     def kill_redis(self) -> None:
         """It comes back with what its file says."""
         self.servers.redis.stop()
         time.sleep(self.chance.uniform(0.1, 1.0))
         self.servers.redis.start()
+
+
+def wipe_journal(servers: Servers) -> None:
+    """All of its keys."""
+    if keys := list(servers.client.scan_iter(f"{redis_keys.PREFIX}:journal:*")):
+        servers.client.delete(*keys)

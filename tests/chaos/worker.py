@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections.abc import Sequence
 
 import redis.asyncio as aredis
 from redis.exceptions import RedisError
@@ -14,7 +15,7 @@ from core.steps import Step
 from tests.chaos.servers import Servers
 
 
-async def serve(servers: Servers, at: Step) -> None:
+async def serve(servers: Servers, at: Step, users: Sequence[str] = ()) -> None:
     """Stand-in."""
     client = aredis.Redis.from_url(servers.redis.url, decode_responses=True)
     lua = client.register_script("""
@@ -25,7 +26,7 @@ async def serve(servers: Servers, at: Step) -> None:
     redis.call('ZADD', KEYS[3], 'NX', time[1]*1000, ARGV[1])
     end""")
     while True:
-        user = random.choice(servers.market.users).address.lower()
+        user = random.choice(users or [user.address.lower() for user in servers.market.users])
         rid, tokens = secrets.token_hex(8), random.randint(1, 1000)
         at("before_commit")
         while True:

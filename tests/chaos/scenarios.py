@@ -1,0 +1,170 @@
+"""For each precaution, the course of events that it is there for: made on purpose, and the same each time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from core import redis_keys
+from tests.chaos.crew import Crew, Member
+from tests.chaos.fate import Fate
+from tests.chaos.troubles import BLOCK_S, wipe_journal
+from tests.chaos.worker import serve
+from tests.fakes.faulty_rpc import Rates
+
+LONGEST_S = 20.0
+STEP_S = 0.02
+
+
+class NeverHappened(Exception):
+    """The scenario could not be played."""
+
+
+@dataclass
+class Stage:
+    """One settler and one worker at a time, and nothing by chance."""
+
+    crew: Crew
+    _mined: float = 0.0
+
+    def settler(self, point: str = "", signal_: int = signal.SIGKILL) -> Member:
+        """A new settler, whose fate may be a point."""
+        return self.crew.start("settler", Fate(self.crew.servers.record, point, 1, signal_))
+
+    def load(self, seconds: float, *, mining: bool = True) -> None:
+        """Users ask for a while."""
+        worker = self.crew.start("worker")
+        self.last(seconds, mining=mining)
+        self.crew.kill(worker)
+
+    def begin(self) -> Member:
+        """Some money has gone to the chain already, and there is more to come; the settler that does it."""
+        settler = self.settler()
+        self.until(self.is_ok)
+        self.load(1.0)
+        return settler
+
+    def until(self, happens: Callable[[], object], *, mining: bool = True) -> None:
+        """Waits for it."""
+        end = time.monotonic() + LONGEST_S
+        while not happens():
+            if time.monotonic() > end:
+                raise NeverHappened(getattr(happens, "__name__", happens))
+            self._pass(mining=mining)
+
+    def last(self, seconds: float, *, mining: bool = True) -> None:
+        """Time passes."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._pass(mining=mining)
+
+    def has_died(self, point: str) -> Callable[[], bool]:
+        """Whether some process has come to its point."""
+        return lambda: self.crew.servers.record.deaths()[point] > 0
+
+    def is_ok(self) -> bool:
+        """Whether a settler has a journal and works."""
+        status: Any = self.crew.servers.client.get(redis_keys.SETTLER)
+        return status is not None and msgspec.json.decode(status)["state"] == "ok"
+
+    def all_settled(self) -> bool:
+        """Whether nobody owes anything."""
+        return self.is_ok() and not self.crew.servers.client.exists(redis_keys.OUTSTANDING, redis_keys.JOURNAL_OPEN)
+
+    def _pass(self, *, mining: bool) -> None:
+        if mining and time.monotonic() > self._mined + BLOCK_S:
+            self._mined = time.monotonic()
+            self.crew.servers.market.mine()
+        time.sleep(STEP_S)
+
+
+def killed_when_sent(stage: Stage) -> None:
+    """A settler dies with a debit on its way, and the next one comes before that is in a block."""
+    stage.crew.kill(stage.begin())
+    stage.load(0.5)
+    stage.settler("sent")
+    stage.until(stage.has_died("sent"), mining=False)
+    stage.crew.watch()
+    stage.settler()
+    stage.last(1.5, mining=False)
+
+
+def taken_back(stage: Stage) -> None:
+    """A block with debits is taken back, and their nonces go to somebody else's transactions."""
+    settler, market = stage.begin(), stage.crew.servers.market
+    for _ in range(3):
+        stage.until(stage.all_settled)
+        stage.load(0.5, mining=False)
+        stage.until(market.waiting, mining=False)
+        market.mine()
+        stage.last(0.4, mining=False)
+        os.kill(settler.pid, signal.SIGSTOP)
+        used = market.nonce()
+        market.reorg(1)
+        for _ in range(used - market.nonce()):
+            market.foreign()
+        market.mine()
+        os.kill(settler.pid, signal.SIGCONT)
+
+
+def replies_lost(stage: Stage) -> None:
+    """For a while the endpoint passes everything on, and says that it failed."""
+    stage.begin()
+    stage.crew.servers.rpc.misbehave({"eth_sendRawTransaction": Rates(drop_after=1)})
+    stage.load(2.0)
+    stage.crew.servers.rpc.misbehave({})
+    stage.load(0.5)
+
+
+def two_recover(stage: Stage) -> None:
+    """A settler stands still in a recovery, and goes on in the middle of a later one."""
+    stage.crew.kill(stage.begin())
+    stage.load(0.5)
+    wipe_journal(stage.crew.servers)
+    slow = stage.settler("recover_read", signal.SIGSTOP)
+    stage.until(stage.has_died("stopped recover_read"))
+    quick = stage.settler()
+    stage.until(stage.all_settled)
+    stage.crew.kill(quick)
+    wipe_journal(stage.crew.servers)
+    os.kill(slow.pid, signal.SIGCONT)
+    stage.load(1.0)
+
+
+def redis_forgets_plans(stage: Stage) -> None:
+    """Redis comes back without the latest plans, whose debits wait in the pool, and other ones are to be made."""
+    servers, market = stage.crew.servers, stage.crew.servers.market
+    stage.begin()
+    stage.until(stage.all_settled)
+    stage.crew.kill()
+    stage.load(0.5)
+    stage.settler("before_plan", signal.SIGSTOP)
+    stage.until(stage.has_died("stopped before_plan"), mining=False)
+    size = servers.journal_size()
+    os.kill(stage.crew.members[-1].pid, signal.SIGCONT)
+    stage.until(lambda: len(market.waiting()) > 1, mining=False)
+    stage.crew.kill()
+    first, second = market.waiting()[:2]
+    servers.roll_back(size)
+    market.drop(first)
+    worker = stage.crew.start("worker", life=partial(serve, users=[market.debtor(second)]))
+    stage.last(1.0, mining=False)
+    stage.crew.kill(worker)
+    stage.settler()
+    stage.last(1.5, mining=False)
+
+
+SCENARIOS: dict[str, Callable[[Stage], None]] = {
+    "no_write_ahead": killed_when_sent,
+    "no_confirmations": taken_back,
+    "error_means_unsent": replies_lost,
+    "no_epoch": two_recover,
+    "no_run_id_guard": redis_forgets_plans,
+}
