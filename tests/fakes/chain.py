@@ -155,6 +155,10 @@ class TestChain:
         """A transaction to the payment contract; its receipt. Raises Reverted."""
         return self.send(sender, self.contract, call(function, *args), value)
 
+    def transact_at(self, contract: str, function: str, *args: Any) -> dict[str, Any]:
+        """A transaction of the owner to another payment contract of his; its receipt."""
+        return self.send(self.owner, contract, _data(PAYMENT, function, *args))
+
     def read(self, function: str, *args: Any, artefact: dict[str, Any] = PAYMENT, at: str | None = None) -> Any:
         """What a view of a contract returns: one value, or a tuple."""
         answer = self.rpc("eth_call", {"to": at or self.contract, "data": _data(artefact, function, *args)}, "latest")

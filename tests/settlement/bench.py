@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -92,6 +93,10 @@ class Bench:
             self.clock.advance(5)
             self.mine(3)
 
+    async def both(self, one: Settler, other: Settler) -> None:
+        """A turn of two settlers, their steps in any order."""
+        await asyncio.gather(one.tick(), other.tick())
+
     # -- users
 
     def user(self, plm: float = 150) -> LocalAccount:
@@ -160,6 +165,11 @@ class Bench:
         """Of the gateway's account, by the chain."""
         return int(self.chain.rpc("eth_getTransactionCount", self.key.address, "latest"), 16)
 
+    def redis_ms(self) -> int:
+        """Redis' own time."""
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     # -- the chain
 
     def mine(self, blocks: int = 1) -> None:
@@ -169,6 +179,10 @@ class Bench:
     def automine(self, *, on: bool) -> None:
         """Whether each transaction makes a block at once."""
         self.chain.rpc("evm_setAutomine", on)
+
+    def drop(self, transaction: str) -> None:
+        """The pool forgets a transaction."""
+        self.chain.rpc("anvil_dropTransaction", transaction)
 
     def lose_journal(self) -> None:
         """Redis forgets it, and nothing else."""
