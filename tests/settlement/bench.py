@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from hexbytes import HexBytes
 
 from core import redis_keys
 from core.access.tier_cache import TierCache
@@ -23,7 +26,7 @@ from core.settlement.settler import Settler, World
 from core.steps import unwatched
 from core.store import Store, open_store
 from core.wallet import Signer
-from tests.fakes.chain import CHAIN_ID, PAYMENT, TREASURY, TestChain
+from tests.fakes.chain import CHAIN_ID, PAYMENT, TREASURY, Reverted, TestChain
 from tests.fakes.clock import FakeClock
 
 GWEI = 10**9
@@ -60,6 +63,7 @@ class Bench:
     bus: Bus
     redis: redis.Redis
     clock: FakeClock = field(default_factory=FakeClock)
+    _mines: bool = True
 
     def settler(self, rules: Rules = RULES, at: Callable[[str], None] = unwatched, key: str | None = None) -> Settler:
         """A process that has just started."""
@@ -130,6 +134,7 @@ class Bench:
 
     def debits(self, user: LocalAccount) -> list[int]:
         """The tokens of each debit of the user by the chain."""
+        self._rest()
         topic = "0x499f00e2b2ecaae27836a8b7b6a8ee8039d6aeacf3ace932ee774017643d7e07"
         indexed = "0x" + "0" * 24 + user.address[2:].lower()
         wanted = {"address": self.contract, "topics": [topic, indexed], "fromBlock": "0x0"}
@@ -163,6 +168,7 @@ class Bench:
 
     def next_nonce(self) -> int:
         """Of the gateway's account, by the chain."""
+        self._rest()
         return int(self.chain.rpc("eth_getTransactionCount", self.key.address, "latest"), 16)
 
     def redis_ms(self) -> int:
@@ -174,11 +180,39 @@ class Bench:
 
     def mine(self, blocks: int = 1) -> None:
         """Blocks, with whatever waits in the first one."""
+        self._rest()
         self.chain.mine(blocks)
 
     def automine(self, *, on: bool) -> None:
         """Whether each transaction makes a block at once."""
+        self._rest()
+        self._mines = on
         self.chain.rpc("evm_setAutomine", on)
+
+    def _rest(self) -> None:
+        """A block of its own is made for each transaction, but a moment after it was sent."""
+        deadline = time.monotonic() + 10
+        while self._mines and self.chain.rpc("txpool_status")["pending"] != "0x0":
+            assert time.monotonic() < deadline, "transactions stay in the pool"
+            time.sleep(0.002)
+
+    def calldata(self, raw: str) -> str:
+        """What a signed transaction does."""
+        decoded = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+        return repr((decoded["to"], bytes(decoded["data"]), decoded["nonce"], decoded["gas"]))
+
+    def send_raw(self, raw: str) -> None:
+        """Somebody sends a signed transaction."""
+        with suppress(Reverted):
+            self.chain.rpc("eth_sendRawTransaction", raw)
+
+    def debited_by_hand(self, user: LocalAccount, tokens: int) -> None:
+        """A debit by the same key that no settler made."""
+        self.chain.send(self.key, self.contract, call_data("useCredits", user.address.lower(), tokens))
+
+    def transfer_by_hand(self) -> None:
+        """Something else that the key does."""
+        self.chain.send(self.key, TREASURY, "0x")
 
     def drop(self, transaction: str) -> None:
         """The pool forgets a transaction."""

@@ -126,6 +126,7 @@ class TestSettling:
         cache = TierCache(bench.store, bench.bus, bench.clock)
         bench.uses(user, 10)
         await settler.tick()
+        bench.mine(1)
         _, claim = await cache.look(name)
         assert claim is not None
         await cache.keep(name, claim, await PaymentContract(bench.opened, bench.contract).credit(name))

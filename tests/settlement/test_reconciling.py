@@ -1,0 +1,110 @@
+"""The comparison of the ledger with the chain."""
+
+from __future__ import annotations
+
+import pytest
+
+from core import redis_keys
+from core.chain.account import Account
+from core.chain.debits import Debits
+from core.settlement.reconciling import Mismatch, NoJournal
+from tests.fakes.rpc_proxy import RpcProxy
+from tests.settlement.bench import Bench, open_bench
+
+
+@pytest.mark.asyncio
+class TestReconciling:
+    async def test_finds_nothing_when_all_is_well(self, bench: Bench) -> None:
+        users = [bench.user() for _ in range(3)]
+        settler = await bench.recovered(bench.settler())
+        for user in users:
+            bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.uses(users[0], 10)
+        await settler.tick()
+
+        for _ in range(4):  # under way, mined, deep enough and not noted
+            compared = await settler.reconcile()
+            assert (compared.users, compared.differing) == (3, [])
+            bench.mine(1)
+
+    async def test_freezes_who_differs_until_he_does_not(self, bench: Bench) -> None:
+        user, other = bench.user(), bench.user()
+        name = user.address.lower()
+        settler = await bench.recovered(bench.settler())
+        for each in (user, other):
+            bench.uses(each, 10)
+        await bench.settle(settler)
+        bench.redis.hincrby(redis_keys.credit(name), "settled", 3)
+
+        compared = await settler.reconcile()
+        for each in (user, other):
+            bench.uses(each, 10)
+        await bench.settle(settler, turns=5)
+
+        assert compared.differing == [Mismatch(name, 13, 10)]
+        assert (bench.debits(user), bench.debits(other)) == ([10], [10, 10])
+        assert bench.status()["mismatch"] == 1
+        bench.redis.hincrby(redis_keys.credit(name), "settled", -3)
+        assert (await settler.reconcile()).differing == []
+        await bench.settle(settler)
+        assert bench.debits(user) == [10, 10]
+
+    async def test_is_done_each_hour(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.redis.hincrby(redis_keys.credit(user.address.lower()), "settled", 3)
+        await settler.tick()
+        await settler.tick()
+        assert bench.status()["mismatch"] == 0
+
+        bench.clock.advance(3601)
+        await settler.tick()
+        await settler.tick()
+
+        assert bench.status()["mismatch"] == 1
+
+    async def test_sees_a_debit_that_the_ledger_knows_nothing_of(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.debited_by_hand(user, 7)
+        bench.mine(3)
+
+        assert (await settler.reconcile()).differing == [Mismatch(user.address.lower(), 0, 7)]
+
+    async def test_can_not_be_done_without_a_journal(self, bench: Bench) -> None:
+        with pytest.raises(NoJournal):
+            await bench.settler().reconcile()
+
+
+@pytest.mark.asyncio
+class TestTheRecordOfDebits:
+    async def test_is_read_in_pieces_and_only_once(self, bench: Bench, redis_url: str) -> None:
+        with RpcProxy(bench.chain.url) as rpc:
+            async with open_bench(bench.chain, redis_url, rpc.url) as other:
+                user = other.user()
+                for tokens in (1, 2, 4):
+                    other.debited_by_hand(user, tokens)
+                head = int(bench.chain.rpc("eth_blockNumber"), 16)
+                debits = Debits(other.opened, Account(other.opened, other.key.address.lower()), other.contract, 10)
+
+                totals = await debits.totals(head)
+                asked = rpc.calls["eth_getLogs"]
+                again = await debits.totals(head)
+
+                assert totals == again == {user.address.lower(): 7}
+                assert asked == -(-(head + 1) // 10)
+                assert rpc.calls["eth_getLogs"] == asked
+
+    async def test_is_read_anew_when_its_blocks_were_taken_back(self, bench: Bench) -> None:
+        user = bench.user()
+        debits = Debits(bench.opened, Account(bench.opened, bench.key.address.lower()), bench.contract)
+        bench.debited_by_hand(user, 7)
+        head = int(bench.chain.rpc("eth_blockNumber"), 16)
+        assert await debits.totals(head) == {user.address.lower(): 7}
+
+        bench.chain.rpc("anvil_reorg", 1, [])
+
+        assert await debits.totals(head) == {}

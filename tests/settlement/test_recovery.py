@@ -1,0 +1,276 @@
+"""A journal that is lost, rolled back, or can't be right."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from core import redis_keys
+from core.settlement.fees import Fees
+from core.settlement.journal import Attempt, Journal, JournalMoved
+from tests.settlement.bench import Bench, Killed, killer
+
+SENT = Attempt("0x", "0x", 1, 1, 0)
+LOST_AT = ["planned", "signed", "journaled", "sent", "confirmed", "final"]
+KILLED_AT = ["recover_epoch", "recover_burning", "recover_burned", "recover_read", "recover_written"]
+
+
+@pytest.mark.asyncio
+class TestTheFirstStart:
+    async def test_uses_up_every_nonce_that_may_have_been_signed_for(self, bench: Bench) -> None:
+        await bench.recovered(bench.settler())
+
+        assert bench.next_nonce() == 17
+        assert bench.redis.get(redis_keys.JOURNAL_NEXT) == "17"
+
+    async def test_takes_what_was_debited_before_as_used_and_paid(self, bench: Bench) -> None:
+        user = bench.user()
+        bench.debited_by_hand(user, 400)
+
+        await bench.recovered(bench.settler())
+
+        assert bench.credit(user) == {"cum": 400, "settled": 400, "inflight": 0}
+        assert bench.outstanding() == []
+
+    async def test_adds_that_to_what_was_used_since(self, bench: Bench) -> None:
+        user = bench.user()
+        bench.debited_by_hand(user, 400)
+        bench.uses(user, 30)
+
+        settler = await bench.recovered(bench.settler())
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [400, 30]
+        assert bench.credit(user) == {"cum": 430, "settled": 430, "inflight": 0}
+
+
+@pytest.mark.asyncio
+class TestALostJournal:
+    @pytest.mark.parametrize("step", LOST_AT)
+    async def test_leaves_nothing_out_and_nothing_twice(self, bench: Bench, step: str) -> None:
+        user, other = bench.user(), bench.user()
+        await bench.recovered(bench.settler())
+        bench.uses(user, 500)
+        bench.uses(other, 900)
+        with pytest.raises(Killed):
+            await bench.settle(bench.settler(at=killer(step)))
+
+        bench.lose_journal()
+        bench.mine(1)
+        settler = await bench.recovered(bench.settler())
+        await bench.settle(settler)
+
+        assert (bench.debits(user), bench.debits(other)) == ([500], [900])
+        assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
+        assert bench.credit(other) == {"cum": 900, "settled": 900, "inflight": 0}
+
+    @pytest.mark.parametrize("step", KILLED_AT)
+    async def test_is_made_anew_though_the_process_is_killed_meanwhile(self, bench: Bench, step: str) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        bench.uses(user, 500)
+        with pytest.raises(Killed):
+            await bench.settler(at=killer("sent")).tick()
+        bench.lose_journal()
+
+        with pytest.raises(Killed):
+            await bench.recovered(bench.settler(at=killer(step)))
+        settler = await bench.recovered(bench.settler())
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [500]
+        assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
+
+    async def test_waits_for_a_debit_that_is_signed_and_in_no_block_yet(self, bench: Bench) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        bench.uses(user, 500)
+        bench.automine(on=False)
+        await bench.settler().tick()
+        (nonce,) = bench.open()
+        raw = bench.attempts(nonce)[0]["raw"]
+        bench.drop(bench.attempts(nonce)[0]["hash"])
+        bench.lose_journal()
+        bench.automine(on=True)
+
+        settler = await bench.recovered(bench.settler())
+        bench.send_raw(raw)  # somebody kept it
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [500]
+        assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
+
+    async def test_is_one_that_was_written_under_another_redis(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        epoch = bench.redis.get(redis_keys.JOURNAL_EPOCH)
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))  # as after a restart
+        bench.uses(user, 10)
+
+        await settler.tick()
+
+        assert bench.status()["state"] == "recovering"
+        assert bench.redis.get(redis_keys.JOURNAL_EPOCH) != epoch
+        bench.mine(3)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+
+    async def test_is_one_whose_nonce_somebody_else_used(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.transfer_by_hand()
+        bench.uses(user, 10)
+
+        await settler.tick()
+        assert bench.status()["state"] == "recovering"
+
+        bench.mine(3)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+
+    async def test_is_one_whose_open_nonce_was_used_without_any_of_its_forms(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        bench.automine(on=False)
+        await settler.tick()
+        (nonce,) = bench.open()
+        bench.drop(bench.attempts(nonce)[0]["hash"])
+        bench.automine(on=True)
+        bench.transfer_by_hand()
+
+        await settler.tick()
+        assert bench.status()["state"] == "ok"  # an endpoint may be late with a receipt
+        bench.mine(4)
+        await settler.tick()
+        assert bench.status()["state"] == "recovering"
+
+        bench.mine(3)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+
+    async def test_of_which_half_is_missing_is_lost(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await settler.tick()
+        (nonce,) = bench.open()
+        bench.redis.delete(redis_keys.journal_tx(nonce))
+
+        await settler.tick()
+        assert bench.status()["state"] == "recovering"
+
+        bench.mine(3)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+
+@pytest.mark.asyncio
+class TestALedgerThatWasRolledBack:
+    async def test_gets_its_commits_back_before_it_is_lifted(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.redis.hset(redis_keys.credit(user.address.lower()), mapping={"cum": 4, "settled": 0})
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
+        settler = bench.settler()
+        await settler.tick()
+        bench.mine(3)
+        await settler.tick()
+        assert bench.credit(user)["cum"] == 4
+
+        bench.uses(user, 6)  # a worker repeats what was lost
+        await bench.recovered(settler)
+
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+    async def test_is_lifted_when_nobody_repeats_them(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.redis.hset(redis_keys.credit(user.address.lower()), mapping={"cum": 4, "settled": 0})
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
+
+        settler = await bench.recovered(bench.settler())
+
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+        bench.uses(user, 5)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10, 5]
+
+    async def test_a_user_whose_first_debit_was_forgotten_does_not_pay_twice(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await settler.tick()
+        assert bench.debits(user) == [10]
+        bench.redis.hdel(redis_keys.credit(user.address.lower()), "settled", "inflight")
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
+
+        settler = await bench.recovered(bench.settler())
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [10]
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+
+@pytest.mark.asyncio
+class TestAnEarlierLife:
+    async def test_can_plan_write_and_end_nothing(self, bench: Bench) -> None:
+        user, other = bench.user(), bench.user()
+        name = user.address.lower()
+        settler = await bench.recovered(bench.settler())
+        journal = Journal(bench.store)
+        old = await journal.look()
+        assert old.next is not None
+        bench.uses(user, 10)
+        tx = await journal.plan(old.epoch, old.next, name, 10, 16)
+        assert tx is not None
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
+        assert await journal.close(tx, None) is False
+        await bench.recovered(settler)
+        bench.uses(other, 10)
+        before = bench.credit(user), bench.credit(other)
+
+        assert await journal.append(tx, SENT) is False
+        assert await journal.close(tx, None) is False
+        with pytest.raises(JournalMoved):
+            await journal.plan(old.epoch, old.next, other.address.lower(), 10, 16)
+        new = await journal.look()
+        with pytest.raises(JournalMoved):
+            await journal.plan(old.epoch, new.next or 0, other.address.lower(), 10, 16)
+
+        assert (bench.credit(user), bench.credit(other)) == before
+
+    async def test_a_form_is_written_once_and_in_order(self, bench: Bench) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        journal = Journal(bench.store)
+        view = await journal.look()
+        bench.uses(user, 10)
+        tx = await journal.plan(view.epoch, view.next or 0, user.address.lower(), 10, 16)
+        assert tx is not None
+
+        assert [await journal.append(tx, SENT) for _ in range(2)] == [True, False]
+        assert (await journal.look()).open[0].attempts == (SENT,)
+        assert SENT.fees == Fees(1, 1)
+
+    async def test_two_that_recover_at_once_come_to_an_end(self, bench: Bench) -> None:
+        user = bench.user()
+        bench.uses(user, 10)
+        first, second = bench.settler(), bench.settler()
+        for _ in range(30):
+            await bench.both(first, second)
+            bench.mine(3)
+            bench.clock.advance(5)
+
+        assert bench.debits(user) == [10]
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
