@@ -125,7 +125,9 @@ class Crew:
 
     def _live(self, life: Life, at: Step, parent: int) -> None:
         child.die_with_parent(parent)
-        logging.basicConfig(filename=self.servers.folder / "log", force=True, format="%(process)d %(message)s")
+        logging.basicConfig(
+            filename=self.servers.folder / "log", level=logging.INFO, force=True, format="%(process)d %(message)s"
+        )
         try:
             mutations.apply(self.servers.plan.mutation, self.servers.folder)
             asyncio.run(life(self.servers, at))

@@ -34,9 +34,9 @@ class Stage:
     crew: Crew
     _mined: float = 0.0
 
-    def settler(self, point: str = "", signal_: int = signal.SIGKILL) -> Member:
+    def settler(self, point: str = "", signal_: int = signal.SIGKILL, passages: int = 1) -> Member:
         """A new settler, whose fate may be a point."""
-        return self.crew.start("settler", Fate(self.crew.servers.record, point, 1, signal_))
+        return self.crew.start("settler", Fate(self.crew.servers.record, point, passages, signal_))
 
     def load(self, seconds: float, *, mining: bool = True) -> None:
         """Users ask for a while."""
@@ -130,11 +130,13 @@ def two_recover(stage: Stage) -> None:
     wipe_journal(stage.crew.servers)
     slow = stage.settler("recover_read", signal.SIGSTOP)
     stage.until(stage.has_died("stopped recover_read"))
-    quick = stage.settler()
+    quick = stage.settler("recover_burned", signal.SIGSTOP, passages=2)
     stage.until(stage.all_settled)
-    stage.crew.kill(quick)
     wipe_journal(stage.crew.servers)
+    stage.until(stage.has_died("stopped recover_burned"))
     os.kill(slow.pid, signal.SIGCONT)
+    stage.last(0.5, mining=False)
+    os.kill(quick.pid, signal.SIGCONT)
     stage.load(1.0)
 
 
@@ -151,9 +153,8 @@ def redis_forgets_plans(stage: Stage) -> None:
     os.kill(stage.crew.members[-1].pid, signal.SIGCONT)
     stage.until(lambda: len(market.waiting()) > 1, mining=False)
     stage.crew.kill()
-    first, second = market.waiting()[:2]
+    second = market.waiting()[1]
     servers.roll_back(size)
-    market.drop(first)
     worker = stage.crew.start("worker", life=partial(serve, users=[market.debtor(second)]))
     stage.last(1.0, mining=False)
     stage.crew.kill(worker)
