@@ -8,8 +8,9 @@
 -- Returns 1, or 0 when another recovery began, one has ended, or Redis was restarted meanwhile: then nothing is written.
 --
 -- Invariant: settled is what the chain says, and nothing is in flight. A Redis that was emptied (it knows neither the
--- user's settled nor a former journal) gets what was used before added to what was used since. One that lost its last
--- commits gets them back by the workers, so cum is lifted to settled only after that.
+-- user's settled nor a former journal) gets what was paid before added to what was used since, without what workers
+-- charged again after the loss: that may be paid already, and nobody pays twice. One that lost only its last commits
+-- gets them back by the workers, so cum is lifted to settled only after that.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or run ~= ARGV[2] then
@@ -23,10 +24,11 @@ for i = 5, #ARGV, 2 do
     local key = ARGV[3] .. user
     local cum = tonumber(redis.call('HGET', key, 'cum') or 0)
     if emptied and redis.call('HEXISTS', key, 'settled') == 0 then
-        cum = cum + settled
+        cum = cum - tonumber(redis.call('HGET', key, 'again') or 0) + settled
     elseif ARGV[4] == '1' then
         cum = math.max(cum, settled)
     end
+    redis.call('HDEL', key, 'again')
     redis.call('HSET', key, 'cum', string.format('%.0f', cum), 'settled', ARGV[i + 1], 'inflight', '0')
     if cum > settled then
         redis.call('ZADD', KEYS[4], 'NX', now, user)

@@ -9,6 +9,7 @@ from random import SystemRandom
 
 from core import redis_keys
 from core.chain.debits import Debits
+from core.settlement.accounts import Account
 from core.settlement.desk import Desk, Now
 from core.settlement.fees import burning
 from core.settlement.journal import View
@@ -109,7 +110,7 @@ class Recovery:
         self._desk.at("recover_read")
         accounts = await self._desk.accounts.all()
         waited = self._desk.clock.monotonic() - life.began > self._desk.rules.replay_s
-        if not waited and any(known.cum < debited.get(user, 0) for user, known in accounts.items()):
+        if not waited and any(_is_behind(accounts.get(user), tokens) for user, tokens in debited.items()):
             return False
         users = sorted(debited.keys() | accounts.keys())
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users], replayed=waited):
@@ -128,3 +129,8 @@ class Recovery:
             if not await self._desk.store.run("recover_write", keys, args):
                 return False
         return True
+
+
+def _is_behind(account: Account | None, debited: int) -> bool:
+    """Whether Redis knows less of a user than the chain."""
+    return account is None or account.settled is None or account.cum < debited

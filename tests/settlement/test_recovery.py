@@ -44,6 +44,23 @@ class TestTheFirstStart:
         assert bench.debits(user) == [400, 30]
         assert bench.credit(user) == {"cum": 430, "settled": 430, "inflight": 0}
 
+    async def test_leaves_out_what_was_charged_again_since_it_may_be_paid(self, bench: Bench) -> None:
+        user = bench.user()
+        bench.debited_by_hand(user, 400)
+        settler = bench.settler()
+        await settler.tick()
+        bench.mine(3)
+        await settler.tick()
+        assert bench.credit(user) == {}  # workers may still do it
+
+        bench.uses(user, 30)
+        bench.redis.hset(redis_keys.credit(user.address.lower()), "again", 20)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [400, 10]
+        assert bench.credit(user) == {"cum": 410, "settled": 410, "inflight": 0}
+
 
 @pytest.mark.asyncio
 class TestALostJournal:
