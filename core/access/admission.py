@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.access.grant import Grant
+from core.access.pay_desk import PayDesk
 from core.access.rate_limit import RateLimiter
 from core.access.tiers import TierResolver
 from core.auth.caller import Caller
@@ -25,6 +26,7 @@ class Limits:
     window_s: int
     free_max_tokens: int  # of one answer
     pro_max_tokens: int
+    lease_s: int = 360  # a served request takes less, at the very most: more than the nodes' total timeout
 
     def max_tokens(self, tier: Tier) -> int:
         """The longest answer of a tier."""
@@ -35,8 +37,8 @@ class Admission:
     """
     Decides whether a request may be served.
 
-    `lease_s` is how long a served request may take at the very most: longer than the nodes' total timeout.
-    `is_served` tells whether nodes serve a model now, which only the choice of the default model depends on.
+    `is_served` tells whether nodes serve a model now, which only the choice of the default model depends on. Without a
+    `pay_desk` nobody pays.
     """
 
     def __init__(
@@ -45,24 +47,28 @@ class Admission:
         tiers: TierResolver,
         catalog: Catalog,
         limits: Limits,
-        lease_s: int,
         clock: Clock,
         *,
         is_served: Callable[[str], bool] = bool,
+        pay_desk: PayDesk | None = None,
     ) -> None:
+        self._rate_limiter = RateLimiter(
+            store, limit=limits.free_requests, window_s=limits.window_s, lease_s=limits.lease_s
+        )
         self._tiers = tiers
         self._catalog = catalog
-        self._is_served = is_served
         self._limits = limits
         self._clock = clock
-        self._rate_limiter = RateLimiter(store, limit=limits.free_requests, window_s=limits.window_s, lease_s=lease_s)
+        self._is_served = is_served
+        self._pay_desk = pay_desk
 
     async def admit(self, caller: Caller, request: InferenceRequest) -> Grant:
         """
         Admits the request; the ledger must be told how it ended.
 
         Raises UnknownModel, ProModel or TooManyTokens, which never count; then Unauthenticated (the token was
-        revoked), RateLimited or StoreUnavailable.
+        revoked), RateLimited or StoreUnavailable; for paid requests also InsufficientCredit, TooMuchUnsettled or
+        ChainUnavailable.
         """
         tier = await self._tiers.tier_of(caller)
         model = self._catalog.chosen(request.model, self._is_served)
@@ -70,6 +76,9 @@ class Admission:
             raise ProModel(model.id)
         max_tokens = self._max_tokens(request, tier, model)
         request_id = f"req_{int(self._clock.now() * 1000)}_{secrets.token_hex(8)}"
+        if tier is Tier.PRO and not caller.is_operator and self._pay_desk is not None:
+            charge = await self._pay_desk.reserve(request_id, caller, request, model, max_tokens)
+            return Grant(request_id, caller, tier, model, max_tokens, None, charge)
         quota = await self._rate_limiter.enter(request_id, caller, tier)
         return Grant(request_id, caller, tier, model, max_tokens, quota)
 

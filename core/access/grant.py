@@ -31,6 +31,7 @@ class Charge:
     price: int  # wei for 1000 tokens
     balance: int  # wei deposited, at the last look at the contract
     reserved: int  # tokens
+    settled: int = 0  # tokens of the caller that were paid on the chain by then
 
     def cost(self, tokens: int) -> int:
         """Wei; the contract rounds down as well."""

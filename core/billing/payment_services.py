@@ -11,6 +11,7 @@ from core.access.tier_cache import TierCache
 from core.access.tiers import FreeForAll, Standings
 from core.billing.history import History
 from core.billing.payments import Payments
+from core.billing.price_list import PriceList
 from core.billing.receipt import Seal
 from core.billing.receipt_book import ReceiptBook
 from core.billing.receipts import Receipts
@@ -37,6 +38,7 @@ class PaymentServices:
 
     chain: Chain | None
     standings: Standings
+    prices: PriceList | None  # None without a payment contract: nobody pays
     payments: Payments
     history: History
     receipts: Receipts
@@ -48,8 +50,8 @@ async def open_payments(access: ChainAccess, store: Store, bus: Bus, clock: Cloc
     """Opens them; a chain that is away is found back later."""
     if access.contract is None:
         free = FreeForAll()
-        payments = Payments(None, free, access.chain_id, clock, store)
-        yield PaymentServices(None, free, payments, History(None), Receipts(None, bus), None)
+        payments = Payments(None, None, free, access.chain_id, store)
+        yield PaymentServices(None, free, None, payments, History(None), Receipts(None, bus), None)
         return
     receipts = Receipts(ReceiptBook(store, Seal(access.chain_id, access.contract)), bus)
     async with open_chain(access.rpc_url, access.chain_id) as chain:
@@ -57,7 +59,8 @@ async def open_payments(access: ChainAccess, store: Store, bus: Bus, clock: Cloc
         tiers = ChainTiers(TierCache(store, bus, clock), contract, bus, clock)
         await tiers.start()
         try:
-            payments = Payments(contract, tiers, access.chain_id, clock, store)
-            yield PaymentServices(chain, tiers, payments, History(store), receipts, ContractWallets(chain))
+            prices = PriceList(contract, clock)
+            payments = Payments(contract, prices, tiers, access.chain_id, store)
+            yield PaymentServices(chain, tiers, prices, payments, History(store), receipts, ContractWallets(chain))
         finally:
             await tiers.stop()

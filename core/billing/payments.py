@@ -8,13 +8,11 @@ from typing import Any
 from core.access.tiers import Standing, Standings
 from core.auth.caller import Caller
 from core.billing.dues import Dues
+from core.billing.price_list import PriceList
 from core.chain.amounts import plm
 from core.chain.payment_contract import FUNCTIONS, Credit, PaymentContract, Terms, call_data
-from core.clock import Clock
 from core.errors import ChainUnavailable, PaymentOff
 from core.store import Store
-
-TERMS_S = 60.0  # how long the contract's price is taken for granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +52,24 @@ class Payments:
     """Over the payment contract; without one, every method raises PaymentOff. Without the chain, ChainUnavailable."""
 
     def __init__(
-        self, contract: PaymentContract | None, standings: Standings, chain_id: int, clock: Clock, store: Store
+        self,
+        contract: PaymentContract | None,
+        prices: PriceList | None,
+        standings: Standings,
+        chain_id: int,
+        store: Store,
     ) -> None:
         self._contract = contract
+        self._prices = prices
         self._store = store
         self._standings = standings
         self._chain_id = chain_id
-        self._clock = clock
-        self._terms: Terms | None = None
-        self._terms_until = 0.0
 
     async def balance(self, caller: Caller) -> Balance:
         """What the user has now, or, while the chain is away, what it said last."""
-        terms = await self._current_terms()
+        if self._prices is None:
+            raise PaymentOff
+        terms = await self._prices.terms()
         standing = await self._standings.standing_of(caller)
         if standing.credit is None:
             raise ChainUnavailable
@@ -96,17 +99,6 @@ class Payments:
         if self._contract is None:
             raise PaymentOff
         return self._contract
-
-    async def _current_terms(self) -> Terms:
-        contract = self._existing()
-        if self._terms is None or self._clock.monotonic() >= self._terms_until:
-            try:
-                self._terms = await contract.terms()
-                self._terms_until = self._clock.monotonic() + TERMS_S
-            except ChainUnavailable:
-                if self._terms is None:
-                    raise
-        return self._terms
 
 
 def _note(terms: Terms) -> str:

@@ -7,9 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from conf.settings import Settings
 from core.access.admission import Admission, Limits
+from core.access.pay_desk import PayDesk
 from core.access.tiers import TierResolver
+from core.billing.charges import Charges
+from core.billing.commits import Commits
 from core.billing.ledger import Ledger
+from core.billing.payment_services import PaymentServices
+from core.billing.spool import Spool
 from core.bootstrap.derived import NODES
 from core.bootstrap.network import Network
 from core.bootstrap.world import World
@@ -34,13 +40,18 @@ class Serving:
 
 
 @asynccontextmanager
-async def open_serving(world: World, network: Network, tiers: TierResolver) -> AsyncIterator[Serving]:
+async def open_serving(
+    world: World, network: Network, tiers: TierResolver, money: PaymentServices
+) -> AsyncIterator[Serving]:
     """Opens it; what is still to be counted at the end is counted."""
     settings = world.settings
     async with AsyncExitStack() as stack:
-        ledger = Ledger(world.store, per_node_wallet=settings.metrics_wallets == NODES)
+        charges = Charges(world.store, most_unsettled=settings.max_unsettled_tokens, lease_s=_lease_s(settings))
+        ledger = _ledger(world, charges)
+        ledger.start()
         stack.push_async_callback(ledger.aclose)
-        gate = _admission(world, network, tiers)
+        pay_desk = None if money.prices is None else PayDesk(money.standings, money.prices, charges)
+        gate = _admission(world, network, tiers, pay_desk)
         patience_s = settings.stream_heartbeat_s
         inference = InferenceService(gate, network.router, ledger, world.clock, patience_s=patience_s)
         opening = open_answers(inference, world.bus, world.worker_id, settings.resume_window_s)
@@ -53,20 +64,32 @@ async def open_serving(world: World, network: Network, tiers: TierResolver) -> A
         yield Serving(RepeatableInference(inference, keys), answers, ledger, reports)
 
 
-def _admission(world: World, network: Network, tiers: TierResolver) -> Admission:
+def _ledger(world: World, charges: Charges) -> Ledger:
+    commits = Commits(world.store, Spool(world.settings.data_dir / "spool", world.worker_id))
+    world.bus.when_back(commits.repeat)
+    per_node_wallet = world.settings.metrics_wallets == NODES
+    return Ledger(world.store, per_node_wallet=per_node_wallet, charges=charges, commits=commits)
+
+
+def _lease_s(settings: Settings) -> int:
+    return settings.node_total_timeout_s + LEASE_MARGIN_S
+
+
+def _admission(world: World, network: Network, tiers: TierResolver, pay_desk: PayDesk | None) -> Admission:
     settings = world.settings
     limits = Limits(
         free_requests=settings.free_tier_limit,
         window_s=settings.free_tier_window_s,
         free_max_tokens=settings.free_tier_max_tokens,
         pro_max_tokens=settings.pro_tier_max_tokens,
+        lease_s=_lease_s(settings),
     )
     return Admission(
         world.store,
         tiers,
         world.catalog,
         limits,
-        settings.node_total_timeout_s + LEASE_MARGIN_S,
         world.clock,
         is_served=lambda model: network.nodes.count(model) > 0,
+        pay_desk=pay_desk,
     )

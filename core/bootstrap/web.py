@@ -96,7 +96,7 @@ async def open_services(settings: Settings, tiers: TierResolver | None = None) -
         async with (
             open_network(world) as network,
             open_payments(_chain_access(settings), store, bus, clock) as money,
-            open_serving(world, network, tiers or money.standings) as serving,
+            open_serving(world, network, tiers or money.standings, money) as serving,
         ):
             yield _services(world, network, money, serving)
 

@@ -25,6 +25,7 @@ import msgspec
 from core import redis_keys
 from core.auth.caller import Caller
 from core.errors import IdempotencyConflict, IdempotencyMismatch, StoreUnavailable, Unauthenticated
+from core.inference.late_releases import LateReleases
 from core.inference.recordings import KeyedRecorder, Recording
 from core.store import Store
 
@@ -57,6 +58,11 @@ class Claim:
         """Where it is noted that the request is under way."""
         return redis_keys.claim(self.caller.subject, self.key.value)
 
+    @property
+    def release(self) -> tuple[str, tuple[str, str]]:
+        """Key and arguments of the script that gives it up."""
+        return self.claimed_at, (self.token, self.key.fingerprint)
+
 
 def fingerprint(door: str, request: object) -> str:
     """The same for requests that mean the same, however their bytes were written; `request` is a parsed one."""
@@ -69,6 +75,7 @@ class IdempotencyKeys:
     def __init__(self, store: Store, *, lease_s: int) -> None:
         self._store = store
         self._lease_ms = lease_s * 1000
+        self._late = LateReleases(store)
 
     @asynccontextmanager
     async def opened(self, caller: Caller, key: IdempotencyKey) -> AsyncIterator[Recording | KeyedRecorder]:
@@ -80,8 +87,8 @@ class IdempotencyKeys:
         claim = Claim(caller, key)
         try:
             recording = await self._kept(claim)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._release(claim))
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._late.add(*claim.release)  # Redis may have done what nobody heard of
             raise
         if recording is not None:
             yield recording
@@ -92,6 +99,10 @@ class IdempotencyKeys:
         finally:
             if not recorder.has_ended:
                 await asyncio.shield(self._release(claim))
+
+    async def aclose(self) -> None:
+        """Claims that still wait for Redis end by themselves."""
+        await self._late.aclose()
 
     async def _kept(self, claim: Claim) -> Recording | None:
         """The answer that is kept; None once the key is claimed."""
@@ -119,11 +130,11 @@ class IdempotencyKeys:
         return verdict, value, digest
 
     async def _release(self, claim: Claim) -> None:
+        key, args = claim.release
         try:
-            args = (claim.token, claim.key.fingerprint)
-            await self._store.run("idempotency_release", [claim.claimed_at], args)
+            await self._store.run("idempotency_release", [key], args)
         except StoreUnavailable:
-            log.warning("the store was away when an idempotency key became free: its claim has to end by itself")
+            self._late.add(key, args)
 
 
 def _ensure_same(fingerprint: str, claim: Claim) -> None:

@@ -61,8 +61,8 @@ class InferenceService:
         usage = meter.usage(answer.tokens, answer.prompt_tokens)
         created, reason = int(self._clock.now()), answer.finish_reason or "stop"
         recorder.add([answer.text])
-        await tally.commit(usage, answer.node, recorder.end(grant, created, usage, reason))
-        return Completion(grant, created, answer.text, reason, usage)
+        paid = await tally.commit(usage, answer.node, recorder.end(grant, created, usage, reason))
+        return Completion(grant, created, answer.text, reason, usage, paid)
 
     @asynccontextmanager
     async def stream(
@@ -91,7 +91,7 @@ class InferenceService:
 
 
 def _meter(request: InferenceRequest, grant: Grant) -> Meter:
-    return Meter(request, grant.max_tokens, grant.model.context_length)
+    return Meter(request, grant.max_tokens, grant.model.context_length, is_paid=grant.charge is not None)
 
 
 def work_for(request: InferenceRequest, grant: Grant) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Protocol, Self
 
 from core.access.grant import Grant
@@ -119,16 +120,19 @@ class CompletionStream:
         self._recorder.add(pieces)
         if not self._started:
             self._started = True
-            self._tally.delivered()
+            self._tally.delivered(self._meter, self._source.answer.node)
+        elif self.grant.charge is not None:
+            self._tally.passed(len(pieces), self._meter, self._source.answer.node)
         return pieces
 
     async def _finish(self) -> None:
         answer = self._source.answer
         usage = self._meter.usage(answer.tokens, answer.prompt_tokens)
         reason = answer.finish_reason or "stop"
-        self._completion = Completion(self.grant, self.created, "", reason, usage)
+        completion = self._completion = Completion(self.grant, self.created, "", reason, usage)
         self._over = True
-        await self._tally.commit(usage, answer.node, self._recorder.end(self.grant, self.created, usage, reason))
+        paid = await self._tally.commit(usage, answer.node, self._recorder.end(self.grant, self.created, usage, reason))
+        self._completion = replace(completion, paid=paid)
 
     async def _fail(self, error: GatewayError) -> None:
         self._over = True

@@ -26,10 +26,22 @@ def prompt_text(request: InferenceRequest) -> Sequence[str]:
     return [message.content for message in request.messages or ()]
 
 
-class Meter:
-    """Counts one answer while it passes: `pieces` are the node's token events."""
+def prompt_tokens(request: InferenceRequest, context_length: int) -> int:
+    """Our own estimate of what the model reads. No prompt is longer than its context."""
+    return min(sum(map(estimate, prompt_text(request))), context_length)
 
-    def __init__(self, request: InferenceRequest, max_tokens: int, context_length: int) -> None:
+
+class Meter:
+    """
+    Counts one answer while it passes: `pieces` are the node's token events.
+
+    Of an answer that `is_paid` our own count is the most: a node can't make its users pay more, only less.
+    """
+
+    def __init__(
+        self, request: InferenceRequest, max_tokens: int, context_length: int, *, is_paid: bool = False
+    ) -> None:
+        self._is_paid = is_paid
         self._request = request
         self._max_tokens = max_tokens
         self._context_length = context_length
@@ -54,6 +66,15 @@ class Meter:
         """
         counted = self._pieces if self._pieces > 1 else estimate(self._only_piece)
         ceiling = max(4 * self._bytes, self._pieces)  # a character is up to four bytes
+        if self._is_paid:
+            ceiling = min(ceiling, counted)
         completion = min(counted if reported is None else reported, ceiling, self._max_tokens)
-        prompt = min(reported_prompt or sum(map(estimate, prompt_text(self._request))), self._context_length)
+        return self._usage(reported_prompt, completion)
+
+    def _usage(self, reported_prompt: int | None, completion: int) -> Usage:
+        if reported_prompt and not self._is_paid:
+            prompt = min(reported_prompt, self._context_length)
+        else:
+            own = prompt_tokens(self._request, self._context_length)
+            prompt = min(reported_prompt or own, own)
         return Usage(prompt, completion, prompt + completion)

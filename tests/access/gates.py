@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.access.admission import Admission, Limits
 from core.access.grant import Grant
 from core.access.tiers import FreeForAll, TierResolver
@@ -38,7 +40,7 @@ class Everyone:
 
 def gate(store: Store, *, limits: Limits = LIMITS, tiers: TierResolver | None = None, lease_s: int = 360) -> Admission:
     """The gate over a store; wallets are Free unless `tiers` says otherwise."""
-    return Admission(store, tiers or FreeForAll(), CATALOG, limits, lease_s, SystemClock())
+    return Admission(store, tiers or FreeForAll(), CATALOG, replace(limits, lease_s=lease_s), SystemClock())
 
 
 async def used(store: Store, caller: Caller = ADA) -> int:

@@ -43,7 +43,7 @@ class TestGrant:
         assert (grant.quota.limit, grant.quota.used, grant.quota.remaining) == (3, 1, 2)
 
     async def test_request_ids_are_the_time_and_a_random_part(self, store: Store, clock: FakeClock) -> None:
-        admission = Admission(store, FreeForAll(), CATALOG, LIMITS, 360, clock)
+        admission = Admission(store, FreeForAll(), CATALOG, LIMITS, clock)
 
         ids = [(await admission.admit(ADA, ASKED)).request_id for _ in range(2)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -40,7 +41,7 @@ class TestReap:
     @pytest.mark.parametrize("end", ["delivered", "committed", "handed back"])
     async def test_leaves_alone_what_has_ended_or_begun_to_leave(self, store: Store, end: str) -> None:
         ledger, grant = Ledger(store), await gate(store, lease_s=KILLED).admit(ADA, ASKED)
-        acts = {
+        acts: dict[str, Callable[[], Awaitable[object]]] = {
             "delivered": lambda: ledger.delivered(grant),
             "committed": lambda: ledger.commit(grant, USAGE, NODE, 250),
             "handed back": lambda: ledger.hand_back(grant),
