@@ -24,6 +24,7 @@ from tests.chaos.worker import close_books, serve
 from workers import child
 
 MOST_PASSAGES = 8
+FIRST_HELP_S, HELP_S = 0.4, 4.0
 LIFE_S = 6.0  # whoever has not come to his point by then is killed wherever he is
 Life = Callable[[Servers, Step], Coroutine[Any, Any, None]]
 
@@ -33,7 +34,7 @@ POINTS_OF = {"settler": SETTLER_POINTS, "worker": WORKER_POINTS}
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
     """A process that lives."""
 
@@ -41,6 +42,7 @@ class Member:
     pid: int
     point: str
     born: float
+    helped: float
 
 
 @dataclass
@@ -58,24 +60,32 @@ class Crew:
         self.pending = list(self.servers.plan.points)
         self.chance.shuffle(self.pending)
 
-    def keep_up(self, life_s: float = LIFE_S) -> list[str]:
-        """Replaces whoever died, and kills who has lived long enough; the points of those who are new."""
+    def keep_up(self, life_s: float = LIFE_S) -> None:
+        """Replaces whoever died, and kills who has lived long enough."""
         for member in self.members:
             if time.monotonic() - member.born > life_s:
                 os.kill(member.pid, signal.SIGKILL)
         self.watch()
-        plan, new = self.servers.plan, []
+        plan = self.servers.plan
         for kind, wanted in (("settler", plan.settlers), ("worker", plan.workers)):
             missing = wanted - sum(member.kind == kind for member in self.members)
-            new += [self._start_next(kind) for _ in range(missing)]
-        return new
+            for _ in range(missing):
+                self._start_next(kind)
+
+    def waited_for(self) -> list[str]:
+        """Points that nobody has come to, though somebody tries: they need help, now and then."""
+        late = [each for each in self.members if each.point in self.pending and time.monotonic() > each.helped + HELP_S]
+        for member in late:
+            member.helped = time.monotonic()
+        return [member.point for member in late]
 
     def start(self, kind: str, at: Step = unwatched, point: str = "", life: Life | None = None) -> Member:
         """A new process, which ends with this one; `life` is what it does, if not the usual."""
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             self._live(life or LIVES[kind], at, parent)
-        member = Member(kind, pid, point, time.monotonic())
+        now = time.monotonic()
+        member = Member(kind, pid, point, now, now - HELP_S + FIRST_HELP_S)
         self.members.append(member)
         return member
 
@@ -98,7 +108,7 @@ class Crew:
         self.start("settler")
         self.start("worker", life=close_books)
 
-    def _start_next(self, kind: str) -> str:
+    def _start_next(self, kind: str) -> None:
         """The next one is to die where nobody has died yet, or anywhere."""
         points = POINTS_OF[kind]
         taken = {member.point for member in self.members}
@@ -111,7 +121,6 @@ class Crew:
             point = self.chance.choice([point for point in self.servers.plan.points if point in points] or [""])
             passages = self.chance.randint(1, MOST_PASSAGES)
         self.start(kind, Fate(self.servers.record, point, passages), point)
-        return point
 
     def _is_gone(self, member: Member) -> bool:
         pid, status = os.waitpid(member.pid, os.WNOHANG)

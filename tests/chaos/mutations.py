@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import core.store
 from core import redis_keys
+from core.billing.commits import Commits
 from core.chain.account import Account
 from core.errors import ChainUnavailable
 from core.settlement.fees import Fees
@@ -98,6 +99,15 @@ def no_run_id_guard(folder: Path) -> None:
     _change_scripts(folder, RUN_ID, "'any'")
 
 
+def no_replay(_: Path) -> None:
+    """What Redis has confirmed once is not told it again."""
+
+    def repeat(_: Commits) -> None:
+        pass
+
+    patch.object(Commits, "repeat", repeat).start()
+
+
 def _change_scripts(folder: Path, pattern: str, by: str, more: dict[str, str] | None = None) -> None:
     """This process runs other scripts than core/lua's."""
     mine = folder / f"lua-{os.getpid()}"
@@ -113,5 +123,5 @@ def _change_scripts(folder: Path, pattern: str, by: str, more: dict[str, str] | 
 
 MUTATIONS: dict[str, Callable[[Path], None]] = {
     mutation.__name__: mutation
-    for mutation in (no_write_ahead, no_confirmations, error_means_unsent, no_epoch, no_run_id_guard)
+    for mutation in (no_write_ahead, no_confirmations, error_means_unsent, no_epoch, no_run_id_guard, no_replay)
 }

@@ -162,10 +162,23 @@ def redis_forgets_plans(stage: Stage) -> None:
     stage.last(1.5, mining=False)
 
 
+def redis_forgets_answers(stage: Stage) -> None:
+    """Redis comes back without what it had confirmed last; the workers live."""
+    stage.begin()
+    worker = stage.crew.start("worker")
+    stage.last(0.5)
+    size = stage.crew.servers.journal_size()
+    stage.last(0.7)
+    stage.crew.servers.roll_back(size)
+    stage.last(3.0)
+    stage.crew.kill(worker)
+
+
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "no_write_ahead": killed_when_sent,
     "no_confirmations": taken_back,
     "error_means_unsent": replies_lost,
     "no_epoch": two_recover,
     "no_run_id_guard": redis_forgets_plans,
+    "no_replay": redis_forgets_answers,
 }

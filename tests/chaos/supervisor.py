@@ -66,7 +66,8 @@ def _storm(crew: Crew, troubles: Troubles) -> None:
     end = time.monotonic() + crew.servers.plan.seconds
     while (now := time.monotonic()) < end or (crew.pending and now < end + MORE_S):
         is_over = now > end  # from here on only what leads to a point
-        for point in crew.keep_up(2 * LIFE_S if is_over else LIFE_S):
+        crew.keep_up(2 * LIFE_S if is_over else LIFE_S)
+        for point in crew.waited_for():
             troubles.provoke(point)
         troubles.pass_time()
         if not is_over:
@@ -102,4 +103,4 @@ def _is_drained(servers: Servers) -> bool:
         cum, settled, inflight, reserved = (int(value or 0) for value in found)
         if cum != settled or inflight or reserved:
             return False
-    return not any(servers.spool.glob("*"))
+    return not any(file.stat().st_size for file in servers.spool.glob("*.jsonl"))
