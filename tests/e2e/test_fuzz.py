@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.billing.accounts import Accounts, request_id, tx
 from tests.e2e.conftest import gateway_with
 from tests.e2e.network import AGENT, OPENAI, PETALS, PRO, Network
 from tests.e2e.server import GatewayServer
-from tests.e2e.wallet import sign_in
+from tests.e2e.wallet import new_wallet, sign_in
+from tests.fakes.chain import TestChain
+from tests.fakes.redis_server import RedisServer
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CHECKS = (
@@ -63,8 +66,13 @@ expected-statuses = [400, 401, 404, 413]
 "body.max_tokens" = {{ dictionary = "tokens", probability = 0.8 }}
 "query.max_tokens" = {{ dictionary = "tokens", probability = 0.8 }}
 
+"path.request_id" = {{ dictionary = "requests", probability = 0.8 }}
+
 [dictionaries.models]
 values = {models}
+
+[dictionaries.requests]
+values = {requests}
 
 [dictionaries.tokens]
 values = [1, 16, 2048, 2049, 4096]
@@ -103,19 +111,39 @@ def fuzzed(running_nodes: Network) -> Iterator[GatewayServer]:
         yield server
 
 
-def fuzz(server: GatewayServer, folder: Path, *, examples: int, seed: int, deterministic: bool = True) -> Report:
+@dataclass(frozen=True)
+class User:
+    """Who asks; `requests` are ids of answers, his own among them."""
+
+    token: str
+    requests: tuple[str, ...] = ("req_1_0123456789abcdef",)
+
+
+def fuzz(
+    server: GatewayServer,
+    folder: Path,
+    *,
+    examples: int,
+    seed: int,
+    deterministic: bool = True,
+    user: User | None = None,
+    paths: str = ".*",
+) -> Report:
     """Drives every operation with the document's examples, its corner cases and so many random requests."""
+    user = user or User(sign_in(server.url))
     config = CONFIG.format(
         seed=seed,
         deterministic=str(deterministic).lower(),
         url=server.url,
-        token=sign_in(server.url),
+        token=user.token,
         other_token=sign_in(server.url),
         models=json.dumps([PETALS, AGENT, OPENAI, PRO, AGENT.upper()]),
+        requests=json.dumps(user.requests),
     )
     (folder / "schemathesis.toml").write_text(config)
     command = [str(SCHEMATHESIS), "run", f"{server.url}/api/docs/openapi.json", "--checks", ",".join(CHECKS)]
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples)]
+    command += ["--include-path-regex", paths]
     command += ["--report", "json", "--report-json-path", "report.json"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     report = folder / "report.json"
@@ -144,3 +172,30 @@ class TestFuzz:
 
         assert_stands(fuzzed, report)
         assert report.cases >= 10_000
+
+    def test_the_payment_doors_of_a_user_who_has_paid_stand(
+        self, running_nodes: Network, chain: TestChain, redis_server: RedisServer, redis_url: str, tmp_path: Path
+    ) -> None:
+        key = "0x" + bytes(chain.owner.key).hex()
+        money = {"INFERENCE_PAYMENT_ADDRESS": chain.contract, "CHAIN_RPC_URL": chain.url, "CHAIN_WS_URL": chain.ws_url}
+        with gateway_with(running_nodes.petals.url, REDIS_URL=redis_url, GATEWAY_PRIVATE_KEY=key, **money) as server:
+            report = fuzz(server, tmp_path, examples=50, seed=3, user=paying_user(server, redis_url), paths="/payment/")
+            log = server.log()
+
+        assert report.exit_code == 0, report.output[-20_000:]
+        assert "Traceback" not in log
+        for door in ("balance", "history", "receipts/{request_id}"):
+            assert report.served(f"GET /api/v1/payment/{door}") > 0, report.summary["valid_rates"]
+
+
+def paying_user(server: GatewayServer, redis_url: str) -> User:
+    """One with answers and settlements, and the ids of two of his answers and of somebody else's."""
+    wallet, accounts = new_wallet(), Accounts(redis_url)
+    for number in range(30):
+        accounts.charge(wallet.address, request_id(number), 10, number)
+        if number % 2:
+            accounts.settle(wallet.address, 15, tx(number))
+    accounts.charge("0x" + "12" * 20, request_id(99), 1, 1)
+    accounts.redis.close()
+    ids = (request_id(3), f"chatcmpl-{request_id(29)}", request_id(99))
+    return User(sign_in(server.url, wallet), ids)
