@@ -52,4 +52,9 @@ class Completion:
     @property
     def told_usage(self) -> Usage:
         """The usage as clients are told it: of a paid answer with its price."""
-        return self.usage if self.paid is None else self.usage.priced(self.paid.cost, self.paid.left)
+        return told(self.usage, self.paid)
+
+
+def told(usage: Usage, paid: Paid | None) -> Usage:
+    """A usage as clients are told it."""
+    return usage if paid is None else usage.priced(paid.cost, paid.left)

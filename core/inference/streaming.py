@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from core.access.grant import Grant
 from core.clock import Clock
 from core.errors import AnswerLeft, GatewayError
-from core.inference.completion import Completion, Usage
+from core.inference.completion import Completion, Paid, Usage, told
 from core.inference.recordings import UNRECORDED, Recorder
 from core.inference.tally import Tally
 from core.metrics.meter import Meter
@@ -56,6 +56,7 @@ class CompletionStream:
         self.grant = grant
         self.created = int(clock.now())
         self._completion: Completion | None = None
+        self._paid: Paid | None = None  # for what left of one that did not come to its end
         self._source = source
         self._tally = tally
         self._meter = meter
@@ -72,8 +73,9 @@ class CompletionStream:
 
     @property
     def usage(self) -> Usage:
-        """What has passed so far; of a stream that has ended in any way, what was counted."""
-        return self._meter.usage() if self._completion is None else self._completion.usage
+        """What has passed so far; of a stream that has ended in any way, what was counted, with its price."""
+        completion = self._completion
+        return told(self._meter.usage(), self._paid) if completion is None else completion.told_usage
 
     async def wait_for_text(self, patience_s: float) -> None:
         """Returns when the first text is there or time is up. Raises what kept the text from coming."""
@@ -144,4 +146,4 @@ class CompletionStream:
     async def _commit_delivered(self, error: GatewayError) -> None:
         usage = self._meter.usage()
         kept = self._recorder.end(self.grant, self.created, usage, error)
-        await self._tally.commit(usage, self._source.answer.node, kept)
+        self._paid = await self._tally.commit(usage, self._source.answer.node, kept)

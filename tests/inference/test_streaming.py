@@ -13,7 +13,7 @@ from core.auth.caller import Caller
 from core.billing.ledger import KeptAnswer, Ledger
 from core.catalog import Model, Tier
 from core.errors import GatewayError, NodesFailed, StoreUnavailable
-from core.inference.completion import Usage
+from core.inference.completion import Paid, Usage
 from core.inference.requests import InferenceRequest
 from core.inference.streaming import CompletionStream
 from core.inference.tally import Tally
@@ -37,11 +37,13 @@ class Account:
         self.gate = asyncio.Event()
         self.gate.set()
         self.away = False
+        self.paid: Paid | None = None
 
     async def commit(
         self, grant: Grant, usage: Usage, node: Node, latency_ms: int, answer: KeptAnswer | None = None
-    ) -> None:
+    ) -> Paid | None:
         await self._hear("commit", usage.completion_tokens, node.url)
+        return self.paid
 
     async def delivered(self, grant: Grant) -> None:
         await self._hear("delivered")
@@ -120,6 +122,14 @@ class TestAWholeStream:
         assert stream.completion.usage.completion_tokens == 0
         assert account.told == [("commit", 0, NODE.url)]
 
+    async def test_that_is_paid_tells_its_price_at_its_end(self, account: Account) -> None:
+        account.paid = Paid(cost=2 * 10**12, left=0)
+        stream = stream_of(Source(["a"]), account)
+        assert [pieces async for pieces in stream] == [["a"]]
+
+        assert stream.completion.usage == Usage(1, 1, 2)
+        assert stream.completion.told_usage == stream.usage == Usage(1, 1, 2, cost_plm="0.000002", balance_plm="0")
+
     async def test_has_no_end_before_its_end(self, account: Account) -> None:
         with pytest.raises(RuntimeError):
             _ = stream_of(Source(["a"]), account).completion
@@ -181,6 +191,16 @@ class TestAReaderWhoLeaves:
 
         assert source.closed == 1
         assert account.told == [("delivered",), ("commit", 2, NODE.url)]
+
+    async def test_in_the_middle_is_told_what_it_cost(self, account: Account) -> None:
+        account.paid = Paid(cost=3 * 10**12, left=10**18)
+        stream = stream_of(Source(["a", "b"], 60, ["c"]), account)
+        assert await anext(stream) == ["a", "b"]
+        before = stream.usage
+        await stream.aclose()
+
+        assert before == Usage(1, 2, 3)
+        assert stream.usage == Usage(1, 2, 3, cost_plm="0.000003", balance_plm="1")
 
     async def test_while_the_end_is_counted_changes_nothing(self, account: Account) -> None:
         stream = stream_of(Source(["a"]), account)
