@@ -3,10 +3,10 @@ PY := .venv/bin/python
 PIP := .venv/bin/pip --disable-pip-version-check -q
 export PIP_REQUIRE_VIRTUALENV = 1
 
-.PHONY: help setup run serve test test-long check format lock contracts
+.PHONY: help setup run serve test test-long chaos chaos-mutations check format lock contracts
 
 help: ## What can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Virtual environment in .venv with run-time and test packages
 
@@ -29,6 +29,12 @@ test: setup ## Every test that fits into a few minutes
 
 test-long: setup ## Soak, fault and repetition suites
 	@$(PY) -m pytest -n 2 -m long
+
+chaos: setup ## Money under chaos: every process killed at every step; SEEDS=20 runs
+	@$(PY) -m tests.chaos --seeds $(or $(SEEDS),20)
+
+chaos-mutations: setup ## Chaos without each precaution in turn: it must be found out
+	@$(PY) -m tests.chaos --mutations
 
 check: setup ## Format, lint, types
 	@.venv/bin/ruff format --check .

@@ -24,7 +24,7 @@ from tests.chaos.worker import close_books, serve
 from workers import child
 
 MOST_PASSAGES = 8
-FIRST_HELP_S, HELP_S = 0.4, 4.0
+FIRST_HELP_S, HELP_S = 0.4, 2.5
 LIFE_S = 6.0  # whoever has not come to his point by then is killed wherever he is
 Life = Callable[[Servers, Step], Coroutine[Any, Any, None]]
 
@@ -42,7 +42,7 @@ class Member:
     pid: int
     point: str
     born: float
-    helped: float
+    helped: float = 0.0
 
 
 @dataclass
@@ -55,6 +55,7 @@ class Crew:
     members: list[Member] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     crashes: list[str] = field(default_factory=list)
+    _helped: float = 0.0
 
     def __post_init__(self) -> None:
         self.pending = list(self.servers.plan.points)
@@ -72,20 +73,24 @@ class Crew:
             for _ in range(missing):
                 self._start_next(kind)
 
-    def waited_for(self) -> list[str]:
-        """Points that nobody has come to, though somebody tries: they need help, now and then."""
-        late = [each for each in self.members if each.point in self.pending and time.monotonic() > each.helped + HELP_S]
-        for member in late:
-            member.helped = time.monotonic()
-        return [member.point for member in late]
+    def waited_for(self) -> str | None:
+        """A point that nobody has come to, though somebody tries: he needs help, one at a time."""
+        now = time.monotonic()
+        waiting = [
+            member for member in self.members if member.point in self.pending and now > member.born + FIRST_HELP_S
+        ]
+        if not waiting or now < self._helped + HELP_S:
+            return None
+        member = min(waiting, key=lambda member: member.helped)
+        member.helped = self._helped = now
+        return member.point
 
     def start(self, kind: str, at: Step = unwatched, point: str = "", life: Life | None = None) -> Member:
         """A new process, which ends with this one; `life` is what it does, if not the usual."""
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             self._live(life or LIVES[kind], at, parent)
-        now = time.monotonic()
-        member = Member(kind, pid, point, now, now - HELP_S + FIRST_HELP_S)
+        member = Member(kind, pid, point, time.monotonic())
         self.members.append(member)
         return member
 

@@ -28,3 +28,4 @@ class Plan:
     workers: int = 2
     redis_kills: bool = True
     confirmations: int = 2
+    drain_s: float = 90.0  # at the most

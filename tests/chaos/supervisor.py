@@ -16,7 +16,6 @@ from tests.chaos.troubles import Troubles
 from tests.chaos.verdict import Verdict, compare
 
 MORE_S = 60.0  # for points that nobody has come to
-DRAIN_S = 40.0
 STEP_S = 0.02
 
 
@@ -67,7 +66,7 @@ def _storm(crew: Crew, troubles: Troubles) -> None:
     while (now := time.monotonic()) < end or (crew.pending and now < end + MORE_S):
         is_over = now > end  # from here on only what leads to a point
         crew.keep_up(2 * LIFE_S if is_over else LIFE_S)
-        for point in crew.waited_for():
+        if point := crew.waited_for():
             troubles.provoke(point)
         troubles.pass_time()
         if not is_over:
@@ -77,7 +76,7 @@ def _storm(crew: Crew, troubles: Troubles) -> None:
 
 def _drain(crew: Crew) -> bool:
     """Lets the settler finish; whether it could."""
-    until = time.monotonic() + DRAIN_S
+    until = time.monotonic() + crew.servers.plan.drain_s
     while time.monotonic() < until:
         crew.watch()
         crew.servers.market.mine()
