@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +29,15 @@ class Debits:
     """
     The sums of one contract's debits. What was read once, of blocks that stand, is remembered.
 
-    The whole record is read at the first time, which may take minutes on a long chain.
+    The whole record is read at the first time, which may take minutes on a long chain. A reading that fails goes on
+    from where it was, in smaller pieces.
     """
 
     def __init__(self, chain: Chain, account: Account, contract: str, most_blocks: int = MOST_BLOCKS) -> None:
         self._chain = chain
         self._account = account
         self._contract = contract
-        self._most_blocks = most_blocks
+        self._most_blocks = self._size = most_blocks
         self._block, self._hash = -1, ""
         self._totals: dict[str, int] = {}
 
@@ -49,30 +49,23 @@ class Debits:
         """
         if self._block > block or (self._block >= 0 and await self._account.block_hash(self._block) != self._hash):
             self._block, self._totals = -1, {}
-        expected = await self._account.block_hash(block)
-        totals = dict(self._totals)
-        async for debit in self._between(self._block + 1, block):
-            totals[debit.user] = totals.get(debit.user, 0) + debit.tokens
-        if expected is None or await self._account.block_hash(block) != expected:
-            raise ChainUnavailable
-        self._block, self._hash, self._totals = block, expected, totals
-        return dict(totals)
+        while self._block < block:
+            await self._advance(min(self._block + self._size, block))
+        self._size = self._most_blocks
+        return dict(self._totals)
 
-    async def _between(self, first: int, last: int) -> AsyncIterator[Debit]:
-        """All of them, in pieces that the endpoint takes."""
-        size = self._most_blocks
-        while first <= last:
-            upto = min(first + size - 1, last)
-            try:
-                debits = await self._ask(first, upto)
-            except ChainUnavailable:
-                if size == 1:
-                    raise
-                size = max(1, size // 4)
-            else:
-                for debit in debits:
-                    yield debit
-                first, size = upto + 1, min(self._most_blocks, size * 2)
+    async def _advance(self, last: int) -> None:
+        expected = await self._account.block_hash(last)
+        try:
+            debits = await self._ask(self._block + 1, last)
+        except ChainUnavailable:
+            self._size = max(1, self._size // 2)
+            raise
+        if expected is None or await self._account.block_hash(last) != expected:
+            raise ChainUnavailable
+        for debit in debits:
+            self._totals[debit.user] = self._totals.get(debit.user, 0) + debit.tokens
+        self._block, self._hash = last, expected
 
     async def _ask(self, first: int, last: int) -> list[Debit]:
         wanted = {"address": self._contract, "topics": [TOPIC], "fromBlock": hex(first), "toBlock": hex(last)}

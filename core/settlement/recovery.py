@@ -60,26 +60,27 @@ class Recovery:
 
     async def step(self, view: View, now: Now) -> str:
         """One step further; what /ready is to say."""
-        if self._life is not None and self._life.epoch != view.epoch:  # two that begin anew in turn would never end
+        if self._life is not None and self._life.epoch != view.epoch:
             self._life = None
-            self._not_before = self._desk.clock.monotonic() + STAND_BACK_S * chance.uniform(0.5, 1)
+            if view.epoch:  # another one began: two that begin anew in turn would never end
+                self._not_before = self._desk.clock.monotonic() + STAND_BACK_S * chance.uniform(0.5, 1)
         if self._desk.clock.monotonic() < self._not_before:
             return RECOVERING
         if self._life is None:
-            self._life = await self._begin(now)
+            self._life = await self._begin()
             self._desk.at("recover_epoch")
         life = self._life
         if now.count < life.end:
             return await self._burn(life, now)
         block = now.head.number - self._desk.rules.confirmations
-        if block < 0 or await self._desk.account.count(block) < life.end:
+        if block < 0 or await self._desk.account.count(block) != now.count:  # the latest do not stand yet
             return RECOVERING
         self._desk.at("recover_burned")
-        if await self._write(life, block):
+        if await self._write(life, block, now.count):
             self._life = None
         return RECOVERING
 
-    async def _begin(self, now: Now) -> _Life:
+    async def _begin(self) -> _Life:
         log.warning("the settler's journal is not there or not whole: it is made anew from the chain")
         epoch = secrets.token_hex(8)
         keys = [
@@ -88,10 +89,11 @@ class Recovery:
             redis_keys.JOURNAL_OPEN,
             redis_keys.JOURNAL_HIGH,
         ]
-        # What the endpoint says may be late: what waits in its pool, and what the journal knew, counts too.
-        waiting = await self._desk.account.count("pending")
         run, high = await self._desk.store.run("recover_begin", keys, [epoch])
-        end = max(max(now.count, waiting) + self._desk.rules.in_flight + 1, high)
+        # From here on no nonce is taken any more, so only now it is asked for. The endpoint's answer may be old: what
+        # waits in its pool, and what the journal knew, counts too.
+        count = max(await self._desk.account.count(), await self._desk.account.count("pending"))
+        end = max(count + self._desk.rules.in_flight + 1, high)
         return _Life(epoch, run, end, self._desk.clock.monotonic())
 
     async def _burn(self, life: _Life, now: Now) -> str:
@@ -104,7 +106,7 @@ class Recovery:
             self._desk.at("recover_burning")
         return RECOVERING
 
-    async def _write(self, life: _Life, block: int) -> bool:
+    async def _write(self, life: _Life, block: int, next_nonce: int) -> bool:
         """Whether this recovery is over, one way or the other; not yet when workers may still repeat their commits."""
         debited = await self._debits.totals(block)
         self._desk.at("recover_read")
@@ -115,7 +117,6 @@ class Recovery:
         users = sorted(debited.keys() | accounts.keys())
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users], replayed=waited):
             return True
-        next_nonce = await self._desk.account.count()
         if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):
             log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
             self._desk.at("recover_written")

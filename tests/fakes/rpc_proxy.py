@@ -44,6 +44,7 @@ class RpcProxy(ThreadedServer):
 
     target: str
     fault: Fault | None = None
+    faults: dict[str, Fault] = field(default_factory=dict)  # of single methods
     delay_s: float = 0.0
     port: int = 0
     calls: Counter[str] = field(default_factory=Counter)
@@ -80,7 +81,7 @@ class RpcProxy(ThreadedServer):
             self._open -= 1
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        fault, said = self.fault, {"jsonrpc": "2.0", "id": body["id"]}
+        fault, said = self.faults.get(body["method"], self.fault), {"jsonrpc": "2.0", "id": body["id"]}
         if fault is Fault.HANG:
             await asyncio.sleep(3600)
         if fault in (Fault.DROP, Fault.DROP_AFTER):

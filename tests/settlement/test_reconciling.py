@@ -7,8 +7,9 @@ import pytest
 from core import redis_keys
 from core.chain.account import Account
 from core.chain.debits import Debits
+from core.errors import ChainUnavailable
 from core.settlement.reconciling import Mismatch, NoJournal
-from tests.fakes.rpc_proxy import RpcProxy
+from tests.fakes.rpc_proxy import Fault, RpcProxy
 from tests.settlement.bench import Bench, open_bench
 
 
@@ -97,6 +98,28 @@ class TestTheRecordOfDebits:
                 assert totals == again == {user.address.lower(): 7}
                 assert asked == -(-(head + 1) // 10)
                 assert rpc.calls["eth_getLogs"] == asked
+
+    async def test_is_read_in_smaller_pieces_after_a_refusal_and_goes_on_from_where_it_was(
+        self, bench: Bench, redis_url: str
+    ) -> None:
+        with RpcProxy(bench.chain.url) as rpc:
+            async with open_bench(bench.chain, redis_url, rpc.url) as other:
+                user = other.user()
+                for tokens in (1, 2, 4):
+                    other.debited_by_hand(user, tokens)
+                head = int(bench.chain.rpc("eth_blockNumber"), 16)
+                account = Account(other.opened, other.key.address.lower())
+                debits = Debits(other.opened, account, other.contract, head - 2)
+                await debits.totals(head - 3)
+                before = rpc.calls["eth_getLogs"]
+
+                rpc.faults["eth_getLogs"] = Fault.ERROR
+                with pytest.raises(ChainUnavailable):
+                    await debits.totals(head)
+                del rpc.faults["eth_getLogs"]
+
+                assert await debits.totals(head) == {user.address.lower(): 7}
+                assert rpc.calls["eth_getLogs"] == before + 2
 
     async def test_is_read_anew_when_its_blocks_were_taken_back(self, bench: Bench) -> None:
         user = bench.user()
