@@ -8,10 +8,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, variables
+from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, hand_down, variables
 from tests.e2e.server import GatewayServer
 
 SECRET = "s" * 32
@@ -238,12 +239,27 @@ class TestLoad:
 
         assert Settings.load().port == 3200
 
+    def test_what_is_handed_down_is_all_but_the_keys(
+        self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here(f"JWT_SECRET={SECRET}\nNODE_URLS=http://a:1\nPRIVATE_KEY={KEY}\nPYTHONPATH=/elsewhere\n")
+        monkeypatch.setenv("GATEWAY_PRIVATE_KEY", "cd" * 32)
+        monkeypatch.setenv("PORT", "5000")
+        with patch.dict("os.environ"):
+            keys = hand_down()
+            here("JWT_SECRET=of-another-file-that-nobody-reads-again\n")
+            bare, full = Settings.inherited(), Settings.inherited(keys)
+
+        assert keys == {"PRIVATE_KEY": KEY, "GATEWAY_PRIVATE_KEY": "cd" * 32}
+        assert (bare.jwt_secret, bare.port, bare.private_key, bare.gateway_private_key) == (SECRET, 5000, None, None)
+        assert (full.private_key, full.gateway_private_key) == ("0x" + KEY, "0x" + "cd" * 32)
+
 
 class TestTheCommand:
     @pytest.mark.parametrize(
         "program",
-        [("app.py",), ("app.py", "--web-only"), ("-m", "workers.background")],
-        ids=["app", "web", "background"],
+        [("app.py",), ("app.py", "--web-only"), ("-m", "workers.background"), ("-m", "workers.settlement")],
+        ids=["app", "web", "background", "settler"],
     )
     def test_ends_with_exit_code_78_and_one_line_for_each_problem(
         self, tmp_path: Path, program: tuple[str, ...]

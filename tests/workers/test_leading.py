@@ -53,6 +53,15 @@ class TestLease:
         assert [await a.take(), await b.take()] == [True, False]
         assert (a.is_held, b.is_held, await leader(store)) == (True, False, "a")
 
+    async def test_of_another_thing_is_another_lease(self, store: Store, clock: FakeClock) -> None:
+        fleet = Lease(store, "a", clock)
+        keys = (redis_keys.SETTLEMENT_LEADER, redis_keys.SETTLEMENT_FENCE)
+        settling, late = (Lease(store, name, clock, keys=keys) for name in "bc")
+
+        assert [await fleet.take(), await settling.take(), await late.take()] == [True, True, False]
+        await settling.release()
+        assert [await late.take(), late.fence, await leader(store)] == [True, 2, "a"]
+
     async def test_each_lead_has_a_higher_number(self, store: Store, clock: FakeClock) -> None:
         fences = []
         for name in "aba":
