@@ -11,6 +11,7 @@ from core.access.tiers import Source
 from core.catalog import Tier
 from core.chain.chain import ChainState
 from core.complaints import LARGEST
+from core.durability import Durability
 from core.inference.native_body import MAX_TOKENS
 from core.inference.requests import MAX_MESSAGES, MAX_MODEL_NAME, MAX_TEXT
 from core.metrics.report_body import MAX_AGENT_ID, MAX_MODELS
@@ -101,6 +102,14 @@ class Readiness(msgspec.Struct):
     background: Annotated[Count | None, Meta(description="Seconds since the background workers' last sign of life.")]
     leader: Annotated[str | None, Meta(description="Which background worker leads; null when none does.")]
     chain: Annotated[ChainState, Meta(description="The payment contract's chain; `off` without a contract.")]
+    durability: Annotated[
+        Durability | None,
+        Meta(description="What survives the death of Redis: `L3` all, `L2` all but its last second, `L1` unknown."),
+    ]
+    settlement: Annotated[
+        dict[str, Any] | None,
+        Meta(description="How the settler is; null when there is none, and without a contract."),
+    ]
     draining: Annotated[bool, Meta(description="Whether this process is about to end.")]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from core import lease, redis_keys
 from core.chain.chain import Chain, ChainState
 from core.clock import Clock
 from core.draining import Drain
+from core.durability import Durability, durability
 from core.errors import StoreUnavailable
 from core.nodes.registry import NodeRegistry
 from core.store import Store
@@ -27,18 +31,18 @@ class Readiness:
 
     async def report(self) -> dict[str, Any]:
         """
-        {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "chain", "draining"}.
+        {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "chain", "durability", "settlement",
+        "draining"}.
 
         `background` is the age of the background workers' last heartbeat in seconds, `leader` the name of the one
         that leads. They are null when there is none: then the health of the nodes grows old, but requests are still
         served. `chain` is "off" without a payment contract; when it is anything but "ok", those whose tier is not known
-        are served as Free.
+        are served as Free. `durability` is one of core.durability, null while Redis is away. `settlement` is what the
+        settler says of itself, null when none is there: then what is used waits, up to the most that may be unsettled.
         """
-        redis, background, leader = "ok", None, None
+        redis, told = "ok", _Told()
         try:
-            leader = await lease.leader(self._store)
-            heartbeat = await self._store.get(redis_keys.BACKGROUND)
-            background = None if heartbeat is None else max(0, round(self._clock.now() - float(heartbeat)))
+            told = await self._ask()
         except StoreUnavailable:
             redis = "unavailable"
         online = sum(node.online for node in self._nodes.nodes())
@@ -47,8 +51,31 @@ class Readiness:
             "status": "ready" if ready else "unready",
             "redis": redis,
             "nodes": online,
-            "background": background,
-            "leader": leader,
+            "background": told.background,
+            "leader": told.leader,
             "chain": ChainState.OFF if self._chain is None else self._chain.state,
+            "durability": told.durability,
+            "settlement": told.settlement,
             "draining": self._drain.draining,
         }
+
+    async def _ask(self) -> _Told:
+        """Raises StoreUnavailable."""
+        heartbeat = await self._store.get(redis_keys.BACKGROUND)
+        settler = None if self._chain is None else await self._store.get(redis_keys.SETTLER)
+        return _Told(
+            leader=await lease.leader(self._store),
+            background=None if heartbeat is None else max(0, round(self._clock.now() - float(heartbeat))),
+            durability=await durability(self._store),
+            settlement=None if settler is None else msgspec.json.decode(settler),
+        )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What Redis knows."""
+
+    leader: str | None = None
+    background: int | None = None
+    durability: Durability | None = None
+    settlement: dict[str, Any] | None = None

@@ -57,6 +57,16 @@ class Store:
         flat: list[str] = await self._ask("HGETALL", key)
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
+    async def config(self, pattern: str) -> dict[str, str]:
+        """Redis' settings of these names; none from one that keeps them to itself, as managed ones do."""
+        try:
+            flat: list[str] = await self._link.call(("CONFIG", "GET", pattern))
+        except LinkFailed as problem:
+            raise StoreUnavailable from problem
+        except Refused:
+            return {}
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
     async def ping(self) -> None:
         """Asks for a sign of life."""
         await self._ask("PING")

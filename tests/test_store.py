@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
+from core.durability import durability
 from core.errors import StoreUnavailable
 from core.store import Store, open_store
+from tests.fakes.redis_server import RedisServer
 
 
 @pytest.mark.asyncio
@@ -27,3 +33,32 @@ class TestStore:
                 await store.ping()
 
         assert time.monotonic() - started < 1
+
+
+@pytest.mark.asyncio
+class TestDurability:
+    @pytest.mark.parametrize(
+        ("written", "fsync", "level"),
+        [("yes", "always", "L3"), ("yes", "everysec", "L2"), ("yes", "no", "L1"), ("no", "always", "L1")],
+    )
+    async def test_is_what_redis_is_told_to_do(self, written: str, fsync: str, level: str) -> None:
+        async with redis_told(f"config set appendonly {written}", f"config set appendfsync {fsync}") as store:
+            assert await durability(store) == level
+
+    async def test_of_a_redis_that_does_not_tell_is_not_known(self) -> None:
+        async with redis_told("acl setuser default -config") as store:
+            assert await durability(store) == "L1"
+
+
+@asynccontextmanager
+async def redis_told(*commands: str) -> AsyncIterator[Store]:
+    """The store over a Redis of its own, after some commands."""
+    with tempfile.TemporaryDirectory(prefix="plm-") as short:
+        server = RedisServer(Path(short))
+        server.start()
+        with redis.Redis(unix_socket_path=str(server.socket)) as raw:
+            for command in commands:
+                raw.execute_command(*command.split())
+        async with open_store(server.url, timeout_s=10) as store:
+            yield store
+        server.stop()
