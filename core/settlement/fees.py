@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 GWEI = 10**9
 TIP = 1 * GWEI
+MOST_RAISES = 10  # to a tip that nobody's transaction has
 RAISE = 115  # percent; a node takes a replacement from 110 on, of both fees
 
 
@@ -33,9 +34,10 @@ def raised(last: Fees, base_fee: int, cap: int) -> Fees | None:
 
 
 def burning(turn: int, cap: int) -> Fees:
-    """For a transaction that is to drive out another one, whatever that one offers within the cap."""
-    max_fee = cap * 5 // 4
-    return Fees(max_fee, min(TIP << min(turn, 32), max_fee))
+    """For one that is to drive out another, whatever that offers within the cap; each turn drives out the former."""
+    raises = min(turn, MOST_RAISES)
+    max_fee = cap * 5 ** (raises + 1) // 4 ** (raises + 1)
+    return Fees(max_fee, min(TIP << raises, max_fee))
 
 
 def _more(fee: int) -> int:

@@ -30,14 +30,14 @@ class Planner:
         self._paused = {user: until for user, until in self._paused.items() if until > self._desk.clock.monotonic()}
         users = [(user, owed) for user, owed in due if user not in self._paused]
         nonce, last = view.next or 0, (view.next or 0) + self._desk.rules.in_flight - is_open
-        if nonce >= last or not users:
+        if not users and not is_open:
             return None
         fees = first(now.head.base_fee, self._desk.rules.max_fee)
         try:
             await self._check_gas(now.head, fees, is_open)
             price = (await self._desk.contract.terms()).cost_per_1000_tokens
             for user, owed in users:
-                if nonce == last:
+                if nonce >= last:
                     break
                 affordable = await self._affordable(user, owed, price)
                 if affordable is not None and await self._settle(view.epoch, nonce, user, affordable, fees):

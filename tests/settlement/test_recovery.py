@@ -118,6 +118,28 @@ class TestALostJournal:
         assert bench.debits(user) == [500]
         assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
 
+    @pytest.mark.parametrize("blocks_between", [0, 1])
+    async def test_drives_out_or_waits_for_a_debit_that_is_in_the_pool(self, bench: Bench, blocks_between: int) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        bench.automine(on=False)
+        bench.uses(user, 500)
+        await bench.settler().tick()
+        bench.lose_journal()
+        settler = bench.settler()
+        for _ in range(12):
+            await settler.tick()
+            bench.mine(blocks_between)
+            bench.clock.advance(5)
+        bench.automine(on=True)
+        bench.mine(3)
+
+        await bench.recovered(settler)
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [500]
+        assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
+
     async def test_is_one_that_was_written_under_another_redis(self, bench: Bench) -> None:
         user = bench.user()
         settler = await bench.recovered(bench.settler())

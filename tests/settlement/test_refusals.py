@@ -155,6 +155,18 @@ class TestMoneyForGas:
         await bench.settle(settler)
         assert bench.debits(user) == [10]
 
+    async def test_that_is_missing_for_what_is_under_way_is_told(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.automine(on=False)
+        bench.uses(user, 10)
+        await settler.tick()
+        bench.chain.fund(bench.key.address, 0)
+
+        await settler.tick()
+
+        assert bench.status()["state"] == "stopped: no money for gas"
+
     async def test_is_missing_from_the_first_start_on(self, bench: Bench) -> None:
         bench.chain.fund(bench.key.address, 0)
         settler = bench.settler()

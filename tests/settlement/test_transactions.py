@@ -35,8 +35,12 @@ class TestFees:
         assert raised(Fees(3 * GWEI, GWEI), 20 * GWEI, 100 * GWEI) == Fees(41 * GWEI, 1_150_000_000)
 
     def test_that_drive_out_another_one_end_above_anything_within_the_cap(self) -> None:
-        assert burning(0, 100 * GWEI) == Fees(125 * GWEI, GWEI)
-        assert burning(50, 100 * GWEI) == Fees(125 * GWEI, 125 * GWEI)
+        offers = [burning(turn, 100 * GWEI) for turn in range(11)]
+
+        assert offers[0] == Fees(125 * GWEI, GWEI)
+        assert all(new.max_fee >= old.max_fee * 1.1 and new.tip >= old.tip * 1.1 for old, new in pairwise(offers))
+        assert burning(50, 100 * GWEI) == offers[-1]
+        assert offers[-1].tip == 1024 * GWEI
 
 
 @pytest.mark.asyncio
