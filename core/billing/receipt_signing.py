@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import msgspec
 
@@ -30,7 +31,7 @@ class ReceiptSigner:
         self._book = book
         self._bus = bus
         self._signer = signer
-        self._wanted: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
+        self._wanted: asyncio.Queue[Wanted] = asyncio.Queue(MOST_WAITING)
 
     async def run(self) -> None:
         """Goes on until it is cancelled."""
@@ -42,16 +43,16 @@ class ReceiptSigner:
             await self._bus.unsubscribe(TOPIC)
 
     def _take(self, message: bytes) -> None:
-        if not self._wanted.full():
-            self._wanted.put_nowait(message)
+        with suppress(msgspec.DecodeError, asyncio.QueueFull):  # who sent it will ask again, if it was sent in earnest
+            self._wanted.put_nowait(msgspec.msgpack.decode(message, type=Wanted))
 
-    async def _serve(self, message: bytes) -> None:
+    async def _serve(self, wanted: Wanted) -> None:
         try:
-            await self._sign(msgspec.msgpack.decode(message, type=Wanted))
+            await self._sign(wanted)
         except StoreUnavailable:
             log.warning("a receipt is not signed: the store is away")
         except Exception:  # one that can't be signed must not keep the others waiting
-            log.exception("a receipt can't be signed")
+            log.exception("the receipt of %s can't be signed", wanted.request_id)
 
     async def _sign(self, wanted: Wanted) -> None:
         entry = await self._book.look(wanted.user, wanted.request_id)

@@ -15,7 +15,8 @@ from core.errors import PaymentOff, SignerAway, UnknownReceipt
 
 TOPIC = redis_keys.to_all("receipts")
 REQUEST_ID = re.compile(r"(?:chatcmpl-|cmpl-)?(req_[0-9]{1,16}_[0-9a-f]{16})", re.ASCII)
-LOOK_S, LOOKS = 0.04, 50  # how often to look whether it is signed by now
+PATIENCE_S = 2.0
+LOOK_S = 0.04  # how often to look whether it is signed by now
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
@@ -28,9 +29,10 @@ class Wanted(msgspec.Struct, frozen=True, array_like=True):
 class Receipts:
     """Hands receipts out; the key that signs them is in another process, which is asked over the bus."""
 
-    def __init__(self, book: ReceiptBook | None, bus: Bus) -> None:
+    def __init__(self, book: ReceiptBook | None, bus: Bus, *, patience_s: float = PATIENCE_S) -> None:
         self._book = book  # None without a payment contract
         self._bus = bus
+        self._looks = round(patience_s / LOOK_S)
 
     async def of(self, caller: Caller, answer_id: str) -> Entry:
         """
@@ -48,17 +50,16 @@ class Receipts:
         entry = await _look(self._book, wanted)
         if entry.signature is None:
             await self._bus.publish(TOPIC, msgspec.msgpack.encode(wanted))
-            entry = await _once_signed(self._book, wanted)
+            entry = await self._once_signed(self._book, wanted)
         return entry
 
-
-async def _once_signed(book: ReceiptBook, wanted: Wanted) -> Entry:
-    for _ in range(LOOKS):
-        await asyncio.sleep(LOOK_S)
-        entry = await _look(book, wanted)
-        if entry.signature is not None:
-            return entry
-    raise SignerAway
+    async def _once_signed(self, book: ReceiptBook, wanted: Wanted) -> Entry:
+        for _ in range(self._looks):
+            await asyncio.sleep(LOOK_S)
+            entry = await _look(book, wanted)
+            if entry.signature is not None:
+                return entry
+        raise SignerAway
 
 
 async def _look(book: ReceiptBook, wanted: Wanted) -> Entry:
