@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -40,8 +41,7 @@ def paid(running_nodes: Network, chain: TestChain) -> Iterator[GatewayServer]:
         yield server
 
 
-@pytest.fixture
-def pro(paid: GatewayServer, chain: TestChain) -> User:
+def pro_user(paid: GatewayServer, chain: TestChain) -> User:
     """A user with 150 PLM in the contract."""
     user = User(paid.url, chain)
     chain.deposit(user.account, 150)
@@ -97,32 +97,51 @@ def settled(user: User, chain: TestChain, count: int) -> list[dict[str, Any]]:
     return found()
 
 
-class TestAPaidAnswer:
-    def test_tells_its_price_at_every_door(self, pro: User, chain: TestChain, nodes: Network) -> None:
-        with nothing_mined(chain):
-            told = [ask(pro)["usage"], *told_elsewhere(pro)]
+@dataclass(frozen=True)
+class Story:
+    """What a user was told while nothing of his answers was settled, and when all was."""
 
+    user: User
+    answers: list[dict[str, Any]]
+    usages: list[dict[str, Any]]  # theirs, and those of the other doors
+    balances: list[dict[str, Any]]
+    receipts: list[Answer]  # of the first answer
+    history: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def story(paid: GatewayServer, chain: TestChain) -> Story:
+    """A user with 150 PLM asks a few times; then the chain goes on."""
+    user = pro_user(paid, chain)
+    with nothing_mined(chain):
+        answers = [ask(user) for _ in range(3)]
+        usages = [*(answer["usage"] for answer in answers), *told_elsewhere(user)]
+        balances, receipts = [_balance(user)], [receipt(user, answers[0]["id"])]
+    history = settled(user, chain, len(usages))
+    eventually(lambda: _balance(user)["balance_plm"] != "150")
+    balances.append(_balance(user))
+    receipts.append(receipt(user, answers[0]["id"]))
+    return Story(user, answers, usages, balances, receipts, history)
+
+
+class TestAPaidAnswer:
+    def test_tells_its_price_at_every_door(self, story: Story) -> None:
         left = 150 * PLM
-        for usage in told:
+        for usage in story.usages:
             cost = usage["total_tokens"] * 10**12
             left -= cost
             assert _wei(usage["cost_plm"]) == cost > 0
             assert _wei(usage["balance_plm"]) == left
-        assert len(told) == 4
+        assert len(story.usages) == 6
 
-    def test_stands_in_the_balance_until_it_is_settled(self, pro: User, chain: TestChain, nodes: Network) -> None:
-        with nothing_mined(chain):
-            usage = ask(pro)["usage"]
-            before = _balance(pro)
+    def test_stands_in_the_balance_until_it_is_settled(self, story: Story) -> None:
+        before, after = story.balances
+        tokens = sum(usage["total_tokens"] for usage in story.usages)
 
-        settled(pro, chain, 1)
-        eventually(lambda: _balance(pro)["balance_plm"] != "150")
-        after = _balance(pro)
-
-        assert (before["balance_plm"], before["outstanding_tokens"]) == ("150", usage["total_tokens"])
-        assert before["outstanding_plm"] == usage["cost_plm"]
+        assert (before["balance_plm"], before["outstanding_tokens"]) == ("150", tokens)
+        assert _wei(before["outstanding_plm"]) == tokens * 10**12
         assert (after["outstanding_tokens"], after["reserved_tokens"], after["debt"]) == (0, 0, False)
-        assert before["left_plm"] == after["left_plm"] == after["balance_plm"] == usage["balance_plm"]
+        assert before["left_plm"] == after["left_plm"] == after["balance_plm"] == story.usages[-1]["balance_plm"]
 
     def test_costs_a_free_user_nothing(self, paid: GatewayServer, chain: TestChain, nodes: Network) -> None:
         user = User(paid.url, chain)
@@ -136,19 +155,17 @@ class TestAPaidAnswer:
 
 
 class TestTheHistory:
-    def test_names_the_transactions_with_their_answers(self, pro: User, chain: TestChain, nodes: Network) -> None:
-        answers = [ask(pro) for _ in range(3)]
+    def test_names_the_transactions_with_their_answers(self, story: Story, chain: TestChain) -> None:
+        names = [name for settlement in story.history for name in settlement["requests"]]
+        tokens = sum(usage["total_tokens"] for usage in story.usages)
 
-        history = settled(pro, chain, 3)
-
-        names = [name for settlement in history for name in settlement["requests"]]
-        tokens = sum(answer["usage"]["total_tokens"] for answer in answers)
-        assert names == [answer["id"] for answer in reversed(answers)]
-        assert sum(settlement["tokens"] for settlement in history) == tokens
-        assert sum(int(settlement["cost_wei"]) for settlement in history) == tokens * 10**12
-        for settlement in history:
-            receipt = chain.rpc("eth_getTransactionReceipt", settlement["tx"])
-            assert (receipt["status"], int(receipt["blockNumber"], 16)) == ("0x1", settlement["block"])
+        assert names[-3:] == [answer["id"] for answer in reversed(story.answers)]
+        assert len(names) == len(story.usages)
+        assert sum(settlement["tokens"] for settlement in story.history) == tokens
+        assert sum(int(settlement["cost_wei"]) for settlement in story.history) == tokens * 10**12
+        for settlement in story.history:
+            mined = chain.rpc("eth_getTransactionReceipt", settlement["tx"])
+            assert (mined["status"], int(mined["blockNumber"], 16)) == ("0x1", settlement["block"])
 
     @pytest.mark.parametrize(
         ("query", "words"),
@@ -183,36 +200,30 @@ def free(paid: GatewayServer, chain: TestChain) -> User:
 
 
 class TestAReceipt:
-    def test_proves_what_was_charged_and_then_what_was_debited(
-        self, paid: GatewayServer, pro: User, chain: TestChain, nodes: Network
-    ) -> None:
-        answer = ask(pro)
+    def test_proves_what_was_charged_and_then_what_was_debited(self, story: Story, chain: TestChain) -> None:
+        answer, usage = story.answers[0], story.answers[0]["usage"]
+        paid_by = next(each["tx"] for each in story.history if answer["id"] in each["requests"])
 
-        first = receipt(pro, answer["id"])
-        [settlement] = settled(pro, chain, 1)
-        then = receipt(pro, answer["id"])
-
-        for given in (first, then):
+        for given in story.receipts:
             facts = verified(given.body.decode(), chain.contract, chain.owner.address)
             assert facts["requestId"] == answer["id"]
-            assert facts["user"] == pro.account.address.lower()
+            assert facts["user"] == story.user.account.address.lower()
             assert facts["model"] == PETALS
-            usage = answer["usage"]
             assert int(facts["promptTokens"]) == usage["prompt_tokens"]
             assert int(facts["completionTokens"]) == usage["completion_tokens"]
             assert int(facts["tokens"]) == usage["total_tokens"]
             assert int(facts["costWei"]) == usage["total_tokens"] * 10**12
-        assert _message(first)["settlementTx"] in (NO_TRANSACTION, settlement["tx"])
-        assert _message(then)["settlementTx"] == settlement["tx"]
+        assert [_message(given)["settlementTx"] for given in story.receipts] == [NO_TRANSACTION, paid_by]
 
-    def test_goes_by_the_id_that_openai_clients_see(self, pro: User, nodes: Network) -> None:
+    def test_goes_by_the_id_that_openai_clients_see(self, story: Story, nodes: Network) -> None:
+        pro = story.user
         chat = {"model": PETALS, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
         name = post(pro.url, "/v1/chat/completions", chat, pro.token).json()["id"]
 
         assert _message(receipt(pro, name))["requestId"] == name.removeprefix("chatcmpl-")
 
-    def test_is_nobody_elses(self, pro: User, free: User, nodes: Network) -> None:
-        name = ask(pro)["id"]
+    def test_is_nobody_elses(self, story: Story, free: User) -> None:
+        name = story.answers[0]["id"]
 
         theirs, nobodys = (get(free, f"/api/v1/payment/receipts/{each}") for each in (name, "req_1_" + "0" * 16))
 
