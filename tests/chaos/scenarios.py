@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from tests.fakes.faulty_rpc import Rates
 
 LONGEST_S = 20.0
 STEP_S = 0.02
+FEW, MANY = 12, 30  # answers
 
 
 class NeverHappened(Exception):
@@ -34,21 +35,33 @@ class Stage:
     crew: Crew
     _mined: float = 0.0
 
-    def settler(self, point: str = "", signal_: int = signal.SIGKILL, passages: int = 1) -> Member:
-        """A new settler, whose fate may be a point."""
-        return self.crew.start("settler", Fate(self.crew.servers.record, point, passages, signal_))
+    def settler(self, point: str = "", signal_: int = signal.SIGKILL, *, passages: int = 1, then: str = "") -> Member:
+        """A new settler, whose fate may be a point, and death at another one."""
+        record = self.crew.servers.record
+        fate, end = Fate(record, point, passages, signal_), Fate(record, then)
 
-    def load(self, seconds: float, *, mining: bool = True) -> None:
-        """Users ask for a while."""
-        worker = self.crew.start("worker")
-        self.last(seconds, mining=mining)
+        def at(name: str) -> None:
+            fate(name)
+            end(name)
+
+        return self.crew.start("settler", at)
+
+    def load(self, answers: int = FEW, *, users: Sequence[str] = (), mining: bool = True) -> None:
+        """So many more answers reach their users."""
+        worker = self.crew.start("worker", life=partial(serve, users=users))
+        self.more(answers, mining=mining)
         self.crew.kill(worker)
+
+    def more(self, answers: int = FEW, *, mining: bool = True) -> None:
+        """The same, by workers that are there."""
+        wanted = self._delivered() + answers
+        self.until(lambda: self._delivered() >= wanted, mining=mining)
 
     def begin(self) -> Member:
         """Some money has gone to the chain already, and there is more to come; the settler that does it."""
         settler = self.settler()
         self.until(self.is_ok)
-        self.load(1.0)
+        self.load(MANY)
         return settler
 
     def until(self, happens: Callable[[], object], *, mining: bool = True) -> None:
@@ -78,6 +91,9 @@ class Stage:
         """Whether nobody owes anything."""
         return self.is_ok() and not self.crew.servers.client.exists(redis_keys.OUTSTANDING, redis_keys.JOURNAL_OPEN)
 
+    def _delivered(self) -> int:
+        return sum(answer.delivered is not None for answer in self.crew.servers.record.answers().values())
+
     def _pass(self, *, mining: bool) -> None:
         if mining and time.monotonic() > self._mined + BLOCK_S:
             self._mined = time.monotonic()
@@ -88,7 +104,7 @@ class Stage:
 def killed_when_sent(stage: Stage) -> None:
     """A settler dies with a debit on its way, and the next one comes before that is in a block."""
     stage.crew.kill(stage.begin())
-    stage.load(0.5)
+    stage.load()
     stage.settler("sent")
     stage.until(stage.has_died("sent"), mining=False)
     stage.crew.watch()
@@ -101,7 +117,7 @@ def taken_back(stage: Stage) -> None:
     settler, market = stage.begin(), stage.crew.servers.market
     for _ in range(3):
         stage.until(stage.all_settled)
-        stage.load(0.5, mining=False)
+        stage.load(mining=False)
         stage.until(market.waiting, mining=False)
         market.mine()
         stage.last(0.4, mining=False)
@@ -118,26 +134,27 @@ def replies_lost(stage: Stage) -> None:
     """For a while the endpoint passes everything on, and says that it failed."""
     stage.begin()
     stage.crew.servers.rpc.misbehave({"eth_sendRawTransaction": Rates(drop_after=1)})
-    stage.load(2.0)
+    stage.load(MANY)
     stage.crew.servers.rpc.misbehave({})
-    stage.load(0.5)
+    stage.load()
 
 
 def two_recover(stage: Stage) -> None:
-    """A settler stands still in a recovery, and goes on in the middle of a later one."""
+    """A settler stands still in a recovery, and goes on, only to die, in the middle of a later one."""
     stage.crew.kill(stage.begin())
-    stage.load(0.5)
+    stage.load()
     wipe_journal(stage.crew.servers)
-    slow = stage.settler("recover_read", signal.SIGSTOP)
+    slow = stage.settler("recover_read", signal.SIGSTOP, then="ran recover_write")
     stage.until(stage.has_died("stopped recover_read"))
-    quick = stage.settler("recover_burned", signal.SIGSTOP, passages=2)
+    quick = stage.settler("ran recover_write", signal.SIGSTOP, passages=2)
     stage.until(stage.all_settled)
     wipe_journal(stage.crew.servers)
-    stage.until(stage.has_died("stopped recover_burned"))
+    stage.until(stage.has_died("stopped ran recover_write"))
     os.kill(slow.pid, signal.SIGCONT)
-    stage.last(0.5, mining=False)
+    stage.until(stage.has_died("ran recover_write"), mining=False)
     os.kill(quick.pid, signal.SIGCONT)
-    stage.load(1.0)
+    stage.until(lambda: stage.crew.servers.client.exists(redis_keys.JOURNAL_NEXT))
+    stage.last(0.5)
 
 
 def redis_forgets_plans(stage: Stage) -> None:
@@ -146,7 +163,7 @@ def redis_forgets_plans(stage: Stage) -> None:
     stage.begin()
     stage.until(stage.all_settled)
     stage.crew.kill()
-    stage.load(0.5)
+    stage.load()
     stage.settler("before_plan", signal.SIGSTOP)
     stage.until(stage.has_died("stopped before_plan"), mining=False)
     size = servers.journal_size()
@@ -155,9 +172,7 @@ def redis_forgets_plans(stage: Stage) -> None:
     stage.crew.kill()
     second = market.waiting()[1]
     servers.roll_back(size)
-    worker = stage.crew.start("worker", life=partial(serve, users=[market.debtor(second)]))
-    stage.last(1.0, mining=False)
-    stage.crew.kill(worker)
+    stage.load(users=[market.debtor(second)], mining=False)
     stage.settler()
     stage.last(1.5, mining=False)
 
@@ -166,11 +181,11 @@ def redis_forgets_answers(stage: Stage) -> None:
     """Redis comes back without what it had confirmed last; the workers live."""
     stage.begin()
     worker = stage.crew.start("worker")
-    stage.last(0.5)
+    stage.more()
     size = stage.crew.servers.journal_size()
-    stage.last(0.7)
+    stage.more()
     stage.crew.servers.roll_back(size)
-    stage.last(3.0)
+    stage.more(MANY)
     stage.crew.kill(worker)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from core.access.tier_cache import TierCache
 from core.bus import open_bus
@@ -14,7 +16,7 @@ from core.errors import StoreUnavailable
 from core.settlement.rules import Rules
 from core.settlement.settler import Settler, World
 from core.steps import Step
-from core.store import open_store
+from core.store import Store, open_store
 from core.wallet import Signer
 from tests.chaos.servers import Servers
 from tests.fakes.chain import CHAIN_ID
@@ -22,6 +24,19 @@ from tests.fakes.chain import CHAIN_ID
 PAUSE_S = 0.03
 PATIENCE_S = 0.5  # for a transaction that is not mined
 REPLAY_S = 3.0
+
+
+class Watched(Store):
+    """A store whose scripts are steps as well: "ran settle_plan" and so on."""
+
+    def __init__(self, store: Store, at: Step) -> None:
+        self.__dict__.update(store.__dict__)
+        self._at = at
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        reply = await super().run(script, keys, args)
+        self._at(f"ran {script}")
+        return reply
 
 
 async def settle(servers: Servers, at: Step) -> None:
@@ -41,7 +56,7 @@ async def settle(servers: Servers, at: Step) -> None:
         open_chain(servers.rpc.url, CHAIN_ID) as chain,
     ):
         world = World(
-            store=store,
+            store=Watched(store, at),
             chain=chain,
             chain_id=CHAIN_ID,
             contract=PaymentContract(chain, servers.chain.contract),
