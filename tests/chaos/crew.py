@@ -31,8 +31,6 @@ Life = Callable[[Servers, Step], Coroutine[Any, Any, None]]
 LIVES: dict[str, Life] = {"settler": settle, "worker": serve}
 POINTS_OF = {"settler": SETTLER_POINTS, "worker": WORKER_POINTS}
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class Member:
@@ -54,7 +52,6 @@ class Crew:
     pending: list[str] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
-    crashes: list[str] = field(default_factory=list)
     _helped: float = 0.0
 
     def __post_init__(self) -> None:
@@ -131,10 +128,7 @@ class Crew:
         pid, status = os.waitpid(member.pid, os.WNOHANG)
         if pid == 0:
             return False
-        if os.WIFSIGNALED(status):
-            self.kills[member.kind] += 1
-        else:
-            self.crashes.append(f"a {member.kind} ended with {os.WEXITSTATUS(status)}")
+        self.kills[member.kind] += os.WIFSIGNALED(status)
         return True
 
     def _live(self, life: Life, at: Step, parent: int) -> None:
@@ -146,5 +140,5 @@ class Crew:
             mutations.apply(self.servers.plan.mutation, self.servers.folder)
             asyncio.run(life(self.servers, at))
         except BaseException:  # noqa: BLE001 - a copy of the supervisor must not go on as one
-            log.error("%s", traceback.format_exc())  # noqa: TRY400 - the log has no form for traces
+            self.servers.record.crash(traceback.format_exc())
         os._exit(1)

@@ -32,6 +32,14 @@ class Record:
         """The process is about to be killed at this point."""
         self._append(self._deaths, f"{point}\n")
 
+    def crash(self, trace: str) -> None:
+        """The process ends by a fault of its own."""
+        self._append(self._crashes, trace)
+
+    def crashes(self) -> list[str]:
+        """All traces, line by line."""
+        return self._crashes.read_text().splitlines() if self._crashes.exists() else []
+
     def answers(self) -> dict[str, Answer]:
         """By request id."""
         answers: dict[str, Answer] = {}
@@ -48,6 +56,10 @@ class Record:
     @property
     def _deaths(self) -> Path:
         return self.path.with_name("deaths")
+
+    @property
+    def _crashes(self) -> Path:
+        return self.path.with_name("crashes")
 
     @staticmethod
     def _append(path: Path, line: str) -> None:

@@ -54,7 +54,7 @@ def run(plan: Plan) -> Outcome:
         finally:
             crew.kill()
         verdict = compare(servers, drained=drained)
-        verdict.faults += crew.crashes
+        verdict.faults += servers.record.crashes()
         verdict.missed = [] if plan.scenario else crew.pending
         kills = crew.kills + Counter({"Redis": troubles.happened["kill_redis"]})
         return Outcome(plan, verdict, kills, servers.record.deaths(), troubles.happened, servers.rpc.counts())
