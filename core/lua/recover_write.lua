@@ -3,14 +3,13 @@
 -- KEYS  1 string: epoch  2 string: next nonce  3 string: run_id of the Redis that the journal was written under
 --       4 zset user -> since when he owes  5 set of all users who were ever settled
 -- ARGV  1 epoch  2 run_id at the beginning of the recovery  3 prefix of the credits' keys, to which a user is added
---       (they share the hash tag of KEYS[1])  4 "1" when no worker will repeat an old commit any more
---       then user, tokens that he was ever debited, ...
+--       (they share the hash tag of KEYS[1]), then user, tokens that he was ever debited, ...
 -- Returns 1, or 0 when another recovery began, one has ended, or Redis was restarted meanwhile: then nothing is written.
 --
 -- Invariant: settled is what the chain says, and nothing is in flight. A Redis that was emptied (it knows neither the
 -- user's settled nor a former journal) gets what was paid before added to what was used since, without what workers
 -- charged again after the loss: that may be paid already, and nobody pays twice. One that lost only its last commits
--- gets them back by the workers, so cum is lifted to settled only after that.
+-- gets them back by the workers, and is written only after that: cum is then lifted to settled.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or run ~= ARGV[2] then
@@ -19,15 +18,14 @@ end
 local emptied = redis.call('EXISTS', KEYS[3]) == 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for i = 5, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
     local user, settled = ARGV[i], tonumber(ARGV[i + 1])
     local key = ARGV[3] .. user
     local cum = tonumber(redis.call('HGET', key, 'cum') or 0)
     if emptied and redis.call('HEXISTS', key, 'settled') == 0 then
         cum = cum - tonumber(redis.call('HGET', key, 'again') or 0) + settled
-    elseif ARGV[4] == '1' then
-        cum = math.max(cum, settled)
     end
+    cum = math.max(cum, settled)
     redis.call('HDEL', key, 'again')
     redis.call('HSET', key, 'cum', string.format('%.0f', cum), 'settled', ARGV[i + 1], 'inflight', '0')
     if cum > settled then

@@ -115,18 +115,18 @@ class Recovery:
         if not waited and any(_is_behind(accounts.get(user), tokens) for user, tokens in debited.items()):
             return False
         users = sorted(debited.keys() | accounts.keys())
-        if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users], replayed=waited):
+        if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users]):
             return True
         if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):
             log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
             self._desk.at("recover_written")
         return True
 
-    async def _write_users(self, life: _Life, pairs: list[tuple[str, int]], *, replayed: bool) -> bool:
+    async def _write_users(self, life: _Life, pairs: list[tuple[str, int]]) -> bool:
         for start in range(0, len(pairs), BATCH):
             flat = [value for pair in pairs[start : start + BATCH] for value in pair]
             keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
-            args = (life.epoch, life.run, redis_keys.credit(""), int(replayed), *flat)
+            args = (life.epoch, life.run, redis_keys.credit(""), *flat)
             if not await self._desk.store.run("recover_write", keys, args):
                 return False
         return True

@@ -8,6 +8,8 @@ from core import redis_keys
 from core.chain.account import Account
 from core.chain.debits import Debits
 from core.errors import ChainUnavailable
+from core.settlement.accounts import Accounts
+from core.settlement.journal import Journal
 from core.settlement.reconciling import Mismatch, NoJournal
 from tests.fakes.rpc_proxy import Fault, RpcProxy
 from tests.settlement.bench import Bench, open_bench
@@ -50,6 +52,16 @@ class TestReconciling:
         assert (await settler.reconcile()).differing == []
         await bench.settle(settler)
         assert bench.debits(user) == [10, 10]
+
+    async def test_freezes_also_who_was_due_a_moment_before(self, bench: Bench) -> None:
+        user = bench.user()
+        name = user.address.lower()
+        await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        view = await Journal(bench.store).look()
+        await Accounts(bench.store).freeze([name])
+
+        assert await Journal(bench.store).plan(view.epoch, view.next or 0, name, 10, 16) is None
 
     async def test_is_done_each_hour(self, bench: Bench) -> None:
         user = bench.user()

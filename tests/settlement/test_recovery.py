@@ -289,6 +289,30 @@ class TestAnEarlierLife:
 
         assert (bench.credit(user), bench.credit(other)) == before
 
+    async def test_is_also_one_whose_redis_was_restarted_since(self, bench: Bench) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        journal = Journal(bench.store)
+        view = await journal.look()
+        bench.uses(user, 10)
+        bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
+
+        with pytest.raises(JournalMoved):
+            await journal.plan(view.epoch, view.next or 0, user.address.lower(), 10, 16)
+
+    @pytest.mark.parametrize("half", ["epoch", "open"])
+    async def test_writes_no_form_when_only_half_of_it_is_gone(self, bench: Bench, half: str) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        journal = Journal(bench.store)
+        view = await journal.look()
+        bench.uses(user, 10)
+        tx = await journal.plan(view.epoch, view.next or 0, user.address.lower(), 10, 16)
+        assert tx is not None
+        bench.redis.delete(f"{redis_keys.PREFIX}:journal:{half}")
+
+        assert await journal.append(tx, SENT) is False
+
     async def test_a_form_is_written_once_and_in_order(self, bench: Bench) -> None:
         user = bench.user()
         await bench.recovered(bench.settler())

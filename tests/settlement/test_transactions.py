@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,36 @@ class TestAnEndpoint:
 
                 assert other.debits(user) == [10]
                 assert other.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+    async def test_that_tells_of_a_block_which_is_not_in_the_chain_is_not_believed(
+        self, bench: Bench, redis_url: str
+    ) -> None:
+        with _Forgetful(bench.chain.url) as rpc:
+            async with open_bench(bench.chain, redis_url, rpc.url) as other:
+                user = other.user()
+                settler = await other.recovered(other.settler())
+                other.uses(user, 10)
+                rpc.lies = True
+                await settler.tick()
+                other.mine(5)
+                await settler.tick()
+                assert other.credit(user) == {"cum": 10, "settled": 0, "inflight": 10}
+
+                rpc.lies = False
+                await other.settle(settler)
+                assert other.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+
+class _Forgetful(RpcProxy):
+    """Keeps receipts of blocks that were taken back."""
+
+    lies = False
+
+    async def _forward(self, body: dict[str, Any]) -> Any:
+        answer = await super()._forward(body)
+        if self.lies and body["method"] == "eth_getTransactionReceipt" and answer["result"]:
+            answer["result"]["blockHash"] = "0x" + "ab" * 32
+        return answer
 
 
 @pytest.mark.asyncio
