@@ -60,7 +60,8 @@ async def open_serving(
         reports = AgentReports(world.store, world.bus, world.catalog, world.clock)
         await reports.start()
         stack.push_async_callback(reports.stop)
-        keys = IdempotencyKeys(world.store, lease_s=settings.node_total_timeout_s + LEASE_MARGIN_S)
+        keys = IdempotencyKeys(world.store, lease_s=_lease_s(settings))
+        stack.push_async_callback(keys.aclose)
         yield Serving(RepeatableInference(inference, keys), answers, ledger, reports)
 
 

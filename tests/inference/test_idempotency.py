@@ -141,6 +141,20 @@ async def answers(store: Store) -> int:
     return (await Ledger(store).totals())["answers"]
 
 
+async def is_claimed(store: Store) -> bool:
+    """Whether ADA's request under KEY counts as one that is under way. A Redis that comes back is waited for."""
+    with suppress(StoreUnavailable):
+        return await store.exists(redis_keys.claim(ADA.subject, KEY.value))
+    return True
+
+
+async def fail_while_it_is_away(keys: IdempotencyKeys, redis: RedisServer) -> None:
+    """A request under KEY whose nodes fail, and meanwhile Redis goes away."""
+    async with keys.opened(ADA, KEY):
+        redis.stop()
+        raise NodesFailed
+
+
 @pytest.fixture
 def nodes() -> ScriptedNodes:
     """Nodes that answer."""
@@ -422,6 +436,45 @@ class TestARedisThatGoesAway:
                 await worker(store, nodes).complete(ADA, ASKED, KEY)
         assert nodes.asked == 0
 
+    async def test_frees_a_key_that_it_claimed_too_late(self, brittle_redis: RedisServer, nodes: ScriptedNodes) -> None:
+        async with open_store(brittle_redis.url, timeout_s=0.2) as store:
+            keys = IdempotencyKeys(store, lease_s=60)
+            await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
+            assert brittle_redis.process is not None
+            brittle_redis.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(StoreUnavailable):
+                async with keys.opened(ADA, KEY):
+                    pytest.fail("nobody is let in")
+            brittle_redis.process.send_signal(signal.SIGCONT)
+
+            async with asyncio.timeout(10):
+                while await is_claimed(store):
+                    await asyncio.sleep(0.02)
+            await keys.aclose()
+
+    async def test_frees_the_key_of_a_request_that_failed_meanwhile(
+        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+    ) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            keys = IdempotencyKeys(store, lease_s=60)
+            with pytest.raises(NodesFailed):
+                await fail_while_it_is_away(keys, brittle_redis)
+            brittle_redis.start()
+            assert await is_claimed(store)
+
+            async with asyncio.timeout(10):
+                while await is_claimed(store):
+                    await asyncio.sleep(0.02)
+            await keys.aclose()
+
+    async def test_that_stays_away_keeps_no_process_from_ending(self, brittle_redis: RedisServer) -> None:
+        async with open_store(brittle_redis.url, timeout_s=5) as store:
+            keys = IdempotencyKeys(store, lease_s=60)
+            with pytest.raises(NodesFailed):
+                await fail_while_it_is_away(keys, brittle_redis)
+
+            await keys.aclose()
+
     async def test_leaves_no_key_claimed_by_one_who_did_not_wait(
         self, brittle_redis: RedisServer, nodes: ScriptedNodes
     ) -> None:
@@ -437,7 +490,10 @@ class TestARedisThatGoesAway:
             with pytest.raises(asyncio.CancelledError):
                 await leaving
 
-            assert not (await worker(store, nodes).complete(ADA, ASKED, KEY)).is_replay
+            async with asyncio.timeout(10):
+                while await is_claimed(store):
+                    await asyncio.sleep(0.01)
+            assert nodes.asked == 1
 
     async def test_while_it_answers_keeps_the_answer_once_it_is_back(
         self, brittle_redis: RedisServer, nodes: ScriptedNodes
