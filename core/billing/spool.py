@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
+import threading
 from io import FileIO
 from pathlib import Path
 
@@ -22,19 +24,21 @@ class Spool:
     """
     One file a worker in `folder`, locked as long as the worker lives; a worker that starts takes over the others.
 
-    A line is on the disk before `append` returns. A last line that was cut off by a kill was never promised to
-    anybody, and is dropped. All methods raise OSError when the disk refuses.
+    A line is on the disk before `append` returns. One that was cut off, by a kill or a full disk, was never promised
+    to anybody, and is dropped. All methods raise OSError when the disk refuses.
     """
 
     def __init__(self, folder: Path, worker_id: str) -> None:
         self._folder = folder
         self._path = folder / f"{worker_id}{SUFFIX}"
         self._file: FileIO | None = None
+        self._writing = threading.Lock()  # many answers end at once when Redis goes away
         self._adopted: list[tuple[Path, FileIO]] = []
 
     async def append(self, commit: Commit) -> None:
         """Writes it down."""
-        await asyncio.to_thread(self._append, msgspec.json.encode(commit) + b"\n")
+        # It begins its line itself: the one before may have been cut off.
+        await asyncio.to_thread(self._append, b"\n" + msgspec.json.encode(commit))
 
     def adopt(self) -> list[Commit]:
         """What workers that are gone have left; their files stay until `clear`."""
@@ -65,10 +69,12 @@ class Spool:
             self._adopted.pop()[1].close()
 
     def _append(self, line: bytes) -> None:
-        if self._file is None:
-            self._file = self._create()
-        self._file.write(line)
-        os.fsync(self._file.fileno())
+        with self._writing:
+            if self._file is None:
+                self._file = self._create()
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
 
     def _create(self) -> FileIO:
         """Under another name until it is locked: an unlocked file is taken for a dead worker's."""
@@ -99,7 +105,7 @@ def _locked(path: Path) -> FileIO | None:
 
 def _read(file: FileIO) -> list[Commit]:
     commits = []
-    for line in file.readall().splitlines(keepends=True):
+    for line in filter(None, file.readall().splitlines()):
         try:
             commits.append(msgspec.json.decode(line, type=Commit))
         except msgspec.DecodeError:

@@ -69,7 +69,7 @@ class Books:
     def lease_end(self, request_id: str, user: str = ADA.subject) -> float | None:
         """Unix ms; None when the request is not under way."""
         member = redis_keys.open_request(user, request_id)
-        return cast("float | None", self.redis.zscore(redis_keys.RESERVATIONS, member))
+        return self.redis.zscore(redis_keys.RESERVATIONS, member)
 
     def settle(self, tokens: int, user: str = ADA.subject) -> None:
         """So many of the user's tokens are paid on the chain."""
