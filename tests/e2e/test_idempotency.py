@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
 import aiohttp
@@ -22,9 +23,11 @@ from core import redis_keys
 from tests.e2e.client import JSON, Answer, bearer, call, events, eventually_none_work, streamed
 from tests.e2e.conftest import OPERATOR_KEY, gateway_with
 from tests.e2e.network import AGENT, OPENAI, PETALS, Network
-from tests.e2e.server import eventually
+from tests.e2e.server import GatewayServer, eventually
 from tests.e2e.test_limits import is_ready, redis_of_its_own
+from tests.e2e.test_tiers import BLOCKS_S, User
 from tests.e2e.wallet import sign_in
+from tests.fakes.chain import TestChain
 from tests.fakes.redis_proxy import RedisProxy
 from tests.fakes.redis_server import RedisServer
 
@@ -234,46 +237,133 @@ class TestFiftyAtOnce:
         assert await asyncio.to_thread(left, url, token) == 9
 
 
-class TestAKilledWorker:
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """The Redis of `paid`."""
+    with redis_of_its_own() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(redis: RedisServer) -> Iterator[RedisProxy]:
+    """What stands before it."""
+    with RedisProxy(redis.socket) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paid(running_nodes: Network, chain: TestChain, proxy: RedisProxy) -> Iterator[GatewayServer]:
+    """A gateway with the payment contract."""
+    running_nodes.reset()
+    with gateway_with(
+        running_nodes.agent.url,
+        REDIS_URL=proxy.url,
+        INFERENCE_PAYMENT_ADDRESS=chain.contract,
+        CHAIN_RPC_URL=chain.url,
+        CHAIN_WS_URL=chain.ws_url,
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def payer(paid: GatewayServer, chain: TestChain, nodes: Network) -> User:
+    """A Pro user who has asked nothing yet."""
+    user = User(paid.url, chain)
+    chain.deposit(user.account, 150)
+    eventually(lambda: user.is_everywhere("pro"), 3 * BLOCKS_S)
+    return user
+
+
+class TestWhatIsPaid:
+    def test_is_paid_once_and_the_price_is_told_again(
+        self, paid: GatewayServer, payer: User, redis: RedisServer, nodes: Network
+    ) -> None:
+        key = new_key()
+        first, *again = (ask(paid.url, INFERENCE, PROMPT, payer.token, key) for _ in range(5))
+
+        usage = first.json()["usage"]
+        assert {answer.status for answer in again} == {201}
+        assert all(answer.headers[REPLAYED] == "true" for answer in again)
+        assert usage["balance_plm"]
+        told = {name: value for name, value in usage.items() if name != "balance_plm"}
+        assert all(answer.json()["usage"] == told for answer in again)
+        assert charged(redis, payer) == usage["total_tokens"]
+
+    @pytest.mark.asyncio
+    async def test_is_paid_once_by_fifty_at_once(
+        self, paid: GatewayServer, payer: User, redis: RedisServer, nodes: Network
+    ) -> None:
+        headers = JSON | bearer(payer.token) | {"Idempotency-Key": new_key()}
+        async with aiohttp.ClientSession(paid.url, headers=headers) as session:
+
+            async def one() -> tuple[int, dict[str, Any]]:
+                async with session.post(INFERENCE, json=PROMPT) as answer:
+                    return answer.status, await answer.json()
+
+            answers = await asyncio.gather(*(one() for _ in range(50)))
+
+        usages = [body["usage"]["total_tokens"] for status, body in answers if status == 201]
+        assert {status for status, _ in answers} <= {201, 409}
+        assert charged(redis, payer) == usages[0]
+        assert len(nodes.agent.generated) == len(set(usages)) == 1
+
+    def test_is_what_a_client_gets_who_left_in_the_middle(
+        self, paid: GatewayServer, payer: User, redis: RedisServer, nodes: Network
+    ) -> None:
+        nodes.agent.answers, nodes.agent.delay_s = ([f"word{n} " for n in range(100)],), 0.05
+        headers = JSON | bearer(payer.token) | {"Idempotency-Key": (key := new_key())}
+        path, body = "/v1/completions", PROMPT | STREAMED
+        with streamed(paid.url, "POST", path, headers=headers, body=json.dumps(body)) as stream:
+            stream.read_until(b"word2 ")
+        eventually_none_work(nodes.agent)
+        eventually(lambda: ask(paid.url, path, body, payer.token, key).status != 409)
+
+        again = ask(paid.url, path, body, payer.token, key)
+
+        words = again.body.count(b"word")
+        assert b"client_left" in again.body
+        assert 3 <= words < 100
+        assert charged(redis, payer) == words + 1  # the prompt is one token
+
     @pytest.mark.parametrize(
         ("path", "body"),
         [DOORS[0], pytest.param(*DOORS[2], marks=pytest.mark.long), pytest.param(*DOORS[4], marks=pytest.mark.long)],
     )
-    def test_leaves_the_answer_that_was_counted_but_not_delivered(self, nodes: Network, path: str, body: Any) -> None:
-        with (
-            redis_of_its_own() as redis,
-            RedisProxy(redis.socket) as proxy,
-            gateway_with(nodes.agent.url, REDIS_URL=proxy.url) as gateway,
-        ):
-            token, key = sign_in(gateway.url), new_key()
-            ask(gateway.url, path, body, token, new_key())  # Redis knows the scripts now
-            workers = gateway.workers()
-            proxy.cut(b'"pieces":[', lambda: kill(workers))
-            with pytest.raises((http.client.HTTPException, OSError)):
-                ask(gateway.url, path, body, token, key)
-            eventually(lambda: is_ready(gateway), 30)
+    def test_is_there_though_the_worker_was_killed_before_the_last_byte(
+        self,
+        paid: GatewayServer,
+        payer: User,
+        redis: RedisServer,
+        proxy: RedisProxy,
+        nodes: Network,
+        path: str,
+        body: Any,
+    ) -> None:
+        before = ask(paid.url, path, body, payer.token, new_key())  # Redis knows the scripts now
+        tokens, key, workers = charged(redis, payer), new_key(), paid.workers()
+        proxy.cut(b'"pieces":[', lambda: kill(workers))
+        with pytest.raises((http.client.HTTPException, OSError)):
+            ask(paid.url, path, body, payer.token, key)
+        eventually(lambda: is_ready(paid), 30)
 
-            again = ask(gateway.url, path, body, token, key)
+        again = ask(paid.url, path, body, payer.token, key)
 
-            assert again.status in (200, 201), again.body
-            assert again.headers[REPLAYED] == "true"
-            assert b"node." in again.body
-            assert b"stop" in again.body
-            assert len(nodes.agent.generated) == 2
-            assert left(gateway.url, token) == 8
-            assert answers(redis) == 2
+        assert (again.status, again.headers.get(REPLAYED)) == (before.status, "true"), again.body
+        assert b"stop" in again.body
+        assert len(nodes.agent.generated) == 2
+        assert charged(redis, payer) == 2 * tokens > 0
+
+
+def charged(redis: RedisServer, user: User) -> int:
+    """The tokens that a user is charged, ever."""
+    with Redis(unix_socket_path=str(redis.socket)) as client:
+        return int(cast("bytes", client.hget(redis_keys.credit(user.account.address.lower()), "cum") or 0))
 
 
 def kill(pids: set[int]) -> None:
     """All of them, at once."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-
-
-def answers(redis: RedisServer) -> int:
-    """How many are counted."""
-    with Redis(unix_socket_path=str(redis.socket)) as client:
-        return int(cast("bytes", client.hget(redis_keys.TOTALS, "answers")))
 
 
 class TestTheOpenAISdk:
