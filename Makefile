@@ -3,7 +3,7 @@ PY := .venv/bin/python
 PIP := .venv/bin/pip --disable-pip-version-check -q
 export PIP_REQUIRE_VIRTUALENV = 1
 
-.PHONY: help setup run serve test test-long chaos chaos-mutations check format lock contracts
+.PHONY: help setup run serve test test-long chaos chaos-mutations bench bench-quick bench-guard profile check format lock contracts
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,18 @@ chaos: setup ## Money under chaos: every process killed at every step; SEEDS=20 
 
 chaos-mutations: setup ## Chaos without each precaution in turn: it must be found out
 	@$(PY) -m tests.chaos --mutations
+
+bench: setup ## Cost of a request and of a token beside other relays: docs/benchmarks.md; SCALE=1: against load
+	@$(PY) -m bench.$(if $(SCALE),scale,run)
+
+bench-quick: setup ## The same in under 3 minutes, only printed
+	@$(PY) -m bench.run --quick
+
+bench-guard: setup ## Fails when the gateway costs more bare relays than bench/limits.toml allows
+	@$(PY) -m bench.guard
+
+profile: setup ## Flame graphs of each scenario into bench/out
+	@$(PY) -m bench.flames
 
 check: setup ## Format, lint, types
 	@.venv/bin/ruff format --check .

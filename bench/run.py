@@ -1,0 +1,70 @@
+"""Measures peers in turn, several rounds interleaved, and prints and writes the table: `python -m bench.run`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from statistics import median
+
+from bench.measure import Figures, measured
+from bench.peers import PEERS, NotReady
+from bench.report import Table, text, write
+from bench.scenarios import SCENARIOS
+
+QUICK = ("json", "fast", "paced")
+
+
+def rounds(peers: list[str], scenarios: list[str], count: int, seconds: float) -> Table:
+    """Medians of `count` rounds, peer after peer in each; a peer that can't be started is left out with a word."""
+    found: dict[tuple[str, str], list[Figures]] = {}
+    for _ in range(count):
+        for scenario in scenarios:
+            for peer in peers:
+                if peer != "gateway" and scenario.startswith("sio"):
+                    continue  # the relays do not speak Socket.IO
+                try:
+                    figures = measured(PEERS[peer], SCENARIOS[scenario], seconds)
+                except NotReady as problem:
+                    print(f"{peer}, {scenario}: left out: {problem}")
+                    continue
+                print(f"{peer:8} {scenario:9} {figures.cpu_us:8.1f} µs, {figures.errors} errors", flush=True)
+                found.setdefault((peer, scenario), []).append(figures)
+    return {key: _median(all_of_it) for key, all_of_it in found.items()}
+
+
+def _median(figures: list[Figures]) -> Figures:
+    middle = {field.name: median(getattr(one, field.name) for one in figures) for field in fields(Figures)}
+    return Figures(**{**middle, "errors": sum(one.errors for one in figures)})
+
+
+def _names(known: list[str], given: str) -> list[str]:
+    names = given.split(",")
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"Not known: {', '.join(sorted(unknown))}. Known: {', '.join(known)}")
+    return names
+
+
+def main() -> None:
+    """Reads the options, measures, prints; a full run also writes docs/benchmarks.md and its charts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round of the HTTP scenarios; writes nothing")
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--scenarios", default="")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
+    options = parser.parse_args()
+    default = QUICK if options.quick else tuple(SCENARIOS)
+    peers = _names(list(PEERS), options.peers)
+    scenarios = _names(list(SCENARIOS), options.scenarios or ",".join(default))
+    count, seconds = options.rounds or (1 if options.quick else 3), options.seconds or (4 if options.quick else 10)
+    table = rounds(peers, scenarios, count, seconds)
+    print("\n" + text(table))
+    if not options.quick:
+        write(table, count, seconds)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
