@@ -38,7 +38,7 @@ def flame(scenario: str, program: str) -> Path:
     def watched(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
         with gateway(nodes, folder) as peer:
             command = [program, "record", "--pid", str(peer.pid), *options]
-            with started(command, LOAD_CORE, OUT / f"{scenario}.log"):
+            with started(command, (LOAD_CORE,), OUT / f"{scenario}.log"):
                 yield peer
                 _wait_for(picture)
 

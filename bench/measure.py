@@ -33,7 +33,7 @@ def mock_nodes(rate: int, count: int, folder: Path) -> Iterator[list[int]]:
     """The ports of `count` mock nodes, all of one process."""
     ports = free_ports(count)
     command = [built("node"), "-r", str(rate), "-t", str(TOKENS), *map(str, ports)]
-    with started(command, LOAD_CORE, folder / "node.log"):
+    with started(command, (LOAD_CORE,), folder / "node.log"):
         yield ports
 
 

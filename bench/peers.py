@@ -39,7 +39,9 @@ Start = Callable[[Sequence[int], Path], AbstractContextManager[Peer]]
 
 
 @contextmanager
-def gateway(nodes: Sequence[int], folder: Path, workers: int = 1, redis_url: str = "") -> Iterator[Peer]:
+def gateway(
+    nodes: Sequence[int], folder: Path, workers: int = 1, redis_url: str = "", cores: Sequence[int] = (PEER_CORE,)
+) -> Iterator[Peer]:
     """This repository's gateway with all that it does for a Free wallet, and a Redis of its own unless one is given."""
     (port,) = free_ports(1)
     environ = {
@@ -54,7 +56,7 @@ def gateway(nodes: Sequence[int], folder: Path, workers: int = 1, redis_url: str
         "FREE_TIER_LIMIT": "100000",
         "FREE_TIER_WINDOW": "10s",
     }
-    with started([sys.executable, "app.py"], PEER_CORE, folder / "gateway.log", environ) as pid:
+    with started([sys.executable, "app.py"], cores, folder / "gateway.log", environ) as pid:
         url = f"http://127.0.0.1:{port}"
         _wait(lambda: _status(f"{url}/api/v1/health") == 200, folder / "gateway.log")
         tokens = [sign_in(url, wallet(None)) for _ in range(WALLETS)]
@@ -67,7 +69,7 @@ def bare(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """The bare relay."""
     (port,) = free_ports(1)
     command = [sys.executable, "bench/bare_relay.py", str(port), f"http://127.0.0.1:{nodes[0]}"]
-    with started(command, PEER_CORE, folder / "bare.log") as pid:
+    with started(command, (PEER_CORE,), folder / "bare.log") as pid:
         _wait(lambda: _status(f"http://127.0.0.1:{port}{CHAT}", "none") == 200, folder / "bare.log")
         yield Peer(pid, port)
 
@@ -98,7 +100,9 @@ def nginx(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     (port,) = free_ports(1)
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, node=nodes[0], port=port))
-    with started([program, "-e", f"{folder}/nginx.error", "-c", str(config)], PEER_CORE, folder / "nginx.log") as pid:
+    with started(
+        [program, "-e", f"{folder}/nginx.error", "-c", str(config)], (PEER_CORE,), folder / "nginx.log"
+    ) as pid:
         _wait(lambda: _status(f"http://127.0.0.1:{port}{CHAT}", "none") == 200, folder / "nginx.log")
         yield Peer(pid, port)
 

@@ -1,4 +1,4 @@
-"""Processes that the benchmark starts: each pinned to one core, with what its whole tree used."""
+"""Processes that the benchmark starts: each pinned to its cores, with what its whole tree used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "bench" / ".build"
-PEER_CORE, LOAD_CORE = 0, 1
+PEER_CORE, LOAD_CORE = 0, min(1, (os.cpu_count() or 1) - 1)
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal that a process gets when its parent dies
 STOP_S = 15
@@ -32,9 +32,9 @@ class Used:
 
 
 @contextmanager
-def started(command: Sequence[str], core: int, log: Path, environ: Mapping[str, str] = {}) -> Iterator[int]:
-    """Runs the command on one core, in a session of its own, and gives its pid; ends it however the block ends."""
-    pinned = ["taskset", "-c", str(core % (os.cpu_count() or 1)), *command]
+def started(command: Sequence[str], cores: Sequence[int], log: Path, environ: Mapping[str, str] = {}) -> Iterator[int]:
+    """Runs the command on these cores, in a session of its own, and gives its pid; ends it however the block ends."""
+    pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
     with log.open("wb") as output:
         process = subprocess.Popen(
             pinned,
@@ -109,12 +109,13 @@ def _stat(entry: Path) -> _Stat | None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks it to end and waits; whatever of its session is there then is killed."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def _end_with_parent() -> None:

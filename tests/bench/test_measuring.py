@@ -55,7 +55,7 @@ class TestProcesses:
         parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
         deadline = time.monotonic() + 20
 
-        with started([sys.executable, "-c", parent], 0, tmp_path / "log") as pid:
+        with started([sys.executable, "-c", parent], (0,), tmp_path / "log") as pid:
             while used(pid).cpu_s < 0.2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             spent = used(pid)
