@@ -59,6 +59,11 @@ Pay in with a wallet whose key is kept, and chat as a Pro user:
 
   .venv/bin/python -m examples.deposit{option} --amount 150
   .venv/bin/python -m examples.chat{option} --key-file data/demo/wallet.key
+
+What it cost is on the chain some twenty seconds later:
+
+  TOKEN=$(.venv/bin/python -m examples.sign_in{option} --key-file data/demo/wallet.key)
+  curl {url}/api/v1/payment/history -H "Authorization: Bearer $TOKEN"
 """
 
 
@@ -104,8 +109,9 @@ def start_node() -> Child:
 
 
 def start_chain() -> Child:
-    """An empty chain on the port that the settings expect it on."""
+    """An empty chain on the port that the settings expect it on, with a block each second: debits wait for blocks."""
     command = [str(dev_chain.anvil_binary()), "--port", str(CHAIN_PORT), "--chain-id", str(dev_chain.CHAIN_ID)]
+    command += ["--block-time", "1"]
     return Child("chain", command, DATA / "chain.log", os.environ)  # noqa: TID251 - passed on as it is
 
 
@@ -122,6 +128,8 @@ def start_gateway(port: int, node_url: str, contract: str) -> Child:
         "CHAIN_RPC_URL": CHAIN_URL,
         "CHAIN_WS_URL": CHAIN_URL.replace("http", "ws"),
         "CHAIN_ID": str(dev_chain.CHAIN_ID),
+        "GATEWAY_PRIVATE_KEY": dev_chain.RICH_KEY if contract else "",
+        "SETTLEMENT_INTERVAL": "10s",
     }
     unset = dict.fromkeys(("REDIS_URL", "ORACLE_API_URL", "PETALS_API_URL", "MODELS_FILE"), "")
     environ = {**os.environ, **unset, **settings}  # noqa: TID251 - passed on with the demo's own values
@@ -179,7 +187,8 @@ def run(port: int, stack: ExitStack) -> None:
     print(READY.format(seconds=seconds, url=url, option=option, model=MODEL, data=DATA), flush=True)
     if contract:
         chain_id = dev_chain.CHAIN_ID
-        print(PAYMENT.format(contract=contract, chain=CHAIN_URL, chain_id=chain_id, option=option), flush=True)
+        text = PAYMENT.format(contract=contract, chain=CHAIN_URL, chain_id=chain_id, option=option, url=url)
+        print(text, flush=True)
     watch(children)
 
 
