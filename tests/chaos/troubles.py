@@ -37,8 +37,7 @@ class Troubles:
         """All is well again, and everybody has money."""
         self.servers.rpc.misbehave({})
         self.servers.market.fund_gateway(1_000_000)
-        for user in self.servers.market.users:
-            self.servers.market.deposit(user, 200)
+        self._happen(self.deposit_all)
 
     def pass_time(self) -> None:
         """Blocks are made."""
@@ -58,6 +57,7 @@ class Troubles:
 
     def provoke(self, point: str) -> None:
         """Makes it likely that a process comes to this point."""
+        self._happen(self.deposit_all)  # nobody serves debtors
         if point.startswith("recover_"):
             self._happen(self.wipe_journal)
         elif point.startswith("bump_"):
@@ -111,6 +111,11 @@ class Troubles:
     def deposit(self) -> None:
         """A user pays in."""
         self.servers.market.deposit(self.chance.choice(self.servers.market.users))
+
+    def deposit_all(self) -> None:
+        """Everybody pays in."""
+        for user in self.servers.market.users:
+            self.servers.market.deposit(user, 200)
 
     def change_price(self) -> None:
         """Up to fifty times the first price."""
