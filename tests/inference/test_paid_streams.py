@@ -46,16 +46,21 @@ CREDIT, TERMS = Credit(10**9, 0, 0, is_pro=True), Terms(1000, 1)
 
 
 class PaidAccount(Account):
-    """A ledger that also remembers checkpoints, and how many of them it was told at the same time."""
+    """
+    A ledger that also remembers checkpoints, and how many of them it was told at the same time; `noting` holds them up.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.under_way = self.most = 0
+        self.noting = asyncio.Event()
+        self.noting.set()
 
     async def checkpoint(self, grant: Grant, usage: Usage, node: Node) -> None:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
+            await self.noting.wait()
             await self._hear("checkpoint", usage.completion_tokens)
         finally:
             self.under_way -= 1
@@ -109,12 +114,12 @@ class TestCheckpoints:
 
     async def test_are_told_one_at_a_time_and_hold_nothing_up(self) -> None:
         account = PaidAccount()
-        account.gate.clear()
+        account.noting.clear()
         stream = stream_of(account, *[["a"] * CHECKPOINT_PIECES] * 5)
 
         await read(stream, 3)
         assert (account.under_way, account.told) == (1, [])
-        account.gate.set()
+        account.noting.set()
         await asyncio.sleep(0.01)
         await read(stream, 2)
         await stream.aclose()
@@ -124,14 +129,14 @@ class TestCheckpoints:
 
     async def test_are_over_before_the_charge(self) -> None:
         account = PaidAccount()
-        account.gate.clear()
+        account.noting.clear()
         stream = stream_of(account, ["a"])
         await read(stream, 1)
 
         ending = asyncio.ensure_future(stream.aclose())
         await asyncio.sleep(0.01)
         assert account.told == []
-        account.gate.set()
+        account.noting.set()
         await ending
 
         assert account.told == [("checkpoint", 1), ("commit", 1, "http://node")]
