@@ -90,10 +90,13 @@ class Spool:
 
 
 def _locked(path: Path) -> FileIO | None:
-    """The file of a dead worker; None when its worker lives, or another one has taken it over."""
+    """The file of a dead worker; None when its worker lives, another one has taken it over, or it can't be opened."""
     try:
         file = FileIO(path, "r+")
     except FileNotFoundError:
+        return None
+    except OSError as problem:  # not ours to read: no reason not to start
+        log.error("%s is not taken over: %s", path.name, problem.strerror)  # noqa: TRY400 - no trace
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,6 +111,6 @@ def _read(file: FileIO) -> list[Commit]:
     for line in filter(None, file.readall().splitlines()):
         try:
             commits.append(msgspec.json.decode(line, type=Commit))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):  # the latter: of bytes that are no text
             log.warning("a line of the spool was not written to its end")
     return commits

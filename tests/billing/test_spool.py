@@ -156,6 +156,28 @@ class TestAdopt:
         assert left_in(tmp_path) == [commit(0), commit(1)]
         assert "not written to its end" in caplog.text
 
+    @pytest.mark.parametrize("damage", [b"\0\0\0", b"[]", b'{"script":"\xff","keys":[],"args":[]}', b"\r", b"{}"])
+    async def test_drops_a_damaged_line_and_no_other(self, tmp_path: Path, damage: bytes) -> None:
+        one = Spool(tmp_path, "one")
+        await one.append(commit(1))
+        with (tmp_path / f"one{SUFFIX}").open("ab") as file:
+            file.write(b"\n" + damage)
+        await one.append(commit(2))
+        one.close()
+
+        assert left_in(tmp_path) == [commit(1), commit(2)]
+
+    async def test_one_that_can_not_be_opened_is_logged_and_keeps_no_other_from_being_adopted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / f"a folder{SUFFIX}").mkdir()
+        one = Spool(tmp_path, "one")
+        await one.append(commit(1))
+        one.close()
+
+        assert left_in(tmp_path) == [commit(1)]
+        assert "not taken over" in caplog.text
+
     async def test_a_file_that_was_adopted_stays_until_all_is_counted(self, tmp_path: Path) -> None:
         one = Spool(tmp_path, "one")
         await one.append(commit(1))
