@@ -93,7 +93,7 @@ class PaidRequests(RuleBasedStateMachine):
 
     # What workers do
 
-    @rule(caller=CALLERS, tokens=st.integers(1, 80))
+    @rule(caller=CALLERS, tokens=st.integers(1, 80) | st.just(CAP + 10))
     def reserve(self, caller: Caller, tokens: int) -> None:
         request_id, account = f"req_{len(self.entries)}", self.accounts[caller.subject]
         held = account.outstanding + self.reserved(caller.subject)
