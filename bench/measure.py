@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers import CHAT, NotReady, Peer, Start
 from bench.processes import LOAD_CORE, built, free_ports, started, used
 from bench.scenarios import TOKENS, Scenario
+
+START_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,18 @@ def mock_nodes(rate: int, count: int, folder: Path) -> Iterator[list[int]]:
     ports = free_ports(count)
     command = [built("node"), "-r", str(rate), "-t", str(TOKENS), *map(str, ports)]
     with started(command, (LOAD_CORE,), folder / "node.log"):
+        _wait_for(ports[-1])  # they open in this order
         yield ports
+
+
+def _wait_for(port: int) -> None:
+    """Raises NotReady when nobody listens in time."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.01)
+    raise NotReady("the mock node does not listen")
 
 
 def measured(start: Start, scenario: Scenario, seconds: float, nodes: int = 1) -> Figures:

@@ -28,6 +28,7 @@ def no_peer(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     yield Peer(os.getpid(), nodes[0])
 
 
+@pytest.mark.long  # it needs the machine for itself
 class TestMeasuring:
     def test_each_paced_stream_gives_its_tokens_at_its_rate(self) -> None:
         figures = measured(no_peer, Scenario("paced", "", "sse", 4, rate=50, warm_s=0.2), 1.0)

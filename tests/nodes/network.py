@@ -45,7 +45,7 @@ class Network:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.registry = NodeRegistry(store, SystemClock(), Ejection(after=2, base_s=30))
-        self.pool = ConnectionPool(1.0, guard=AddressGuard(allow_private=True))
+        self.pool = ConnectionPool(5.0, guard=AddressGuard(allow_private=True))
         self.servers: list[NodeServer] = []
 
     async def node(self, **script: Any) -> NodeServer:
