@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 import msgspec
 
-CHARGE = "charge"
+CHARGE: Final = "charge"
 
 
 class Commit(msgspec.Struct, frozen=True):
     """One call of a script that counts an answer. It is idempotent: however often it runs, it counts once."""
 
-    script: str
+    script: Literal["commit", "charge"]
     keys: list[str]
     args: list[str | int]
 

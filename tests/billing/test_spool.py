@@ -156,7 +156,17 @@ class TestAdopt:
         assert left_in(tmp_path) == [commit(0), commit(1)]
         assert "not written to its end" in caplog.text
 
-    @pytest.mark.parametrize("damage", [b"\0\0\0", b"[]", b'{"script":"\xff","keys":[],"args":[]}', b"\r", b"{}"])
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            b"\0\0\0",
+            b"[]",
+            b'{"script":"\xff","keys":[],"args":[]}',
+            b'{"script":"of another release","keys":[],"args":[]}',
+            b"\r",
+            b"{}",
+        ],
+    )
     async def test_drops_a_damaged_line_and_no_other(self, tmp_path: Path, damage: bytes) -> None:
         one = Spool(tmp_path, "one")
         await one.append(commit(1))
