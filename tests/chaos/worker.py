@@ -31,7 +31,8 @@ MODEL = Model("chaos", "Chaos", "", Tier.PRO, max_tokens=800, context_length=409
 NODE = Node("http://node.example", "0x" + "ab" * 20)
 PRICE = Price(PLM // 1000, 150 * PLM)
 LEASE_S = 2
-PAUSE_S = 0.02
+LONGEST_S = 0.08
+PAUSE_S = 0.005
 RETRY_S = 0.1
 
 chance = random.SystemRandom()
@@ -79,6 +80,7 @@ async def _answer(desk: Desk, user: str) -> None:
     length = chance.randint(1, MODEL.max_tokens)
     for sent in range(min(64, length), length, 64):
         await _deliver(desk, grant, _usage(prompt, sent))
+    await asyncio.sleep(chance.uniform(0, LONGEST_S))  # Redis shall go away in the middle of answers as well
     usage = _usage(prompt, length)
     desk.record.write("most", request_id, user, usage.total_tokens)
     with suppress(StoreUnavailable):  # it is in the spool
