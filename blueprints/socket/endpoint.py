@@ -15,7 +15,7 @@ from blueprints.socket.relay import Relay
 from blueprints.socket.server import MAX_MESSAGE, SocketServer
 from blueprints.socket.session_ids import owner_of
 from core.draining import Drain
-from core.errors import ShuttingDown
+from core.errors import GatewayError, ShuttingDown
 
 PATH = "/socket.io/"
 
@@ -80,7 +80,10 @@ class Endpoint:
     async def _poll(self, request: Request) -> HTTPResponse:
         try:
             response: HTTPResponse = await self._server.handle_request(request)
-        except ValueError:  # a host that makes no URL
+        except GatewayError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - a host that makes no URL, a session that ends at this moment
+            log.info("a poll broke off: %r", problem)
             return bad_request()
         return response
 

@@ -77,7 +77,9 @@ def held(servers: tuple[GatewayServer, ...], what: str) -> int:
 
 
 def errors(server: GatewayServer) -> list[str]:
-    return [line for line in server.log().splitlines() if " ERROR " in line or "Traceback" in line]
+    """Of each error its line and what follows it, which says more."""
+    lines = server.log().splitlines()
+    return ["\n".join(lines[i : i + 30]) for i, line in enumerate(lines) if " ERROR " in line or "Traceback" in line]
 
 
 def all_served(told: dict[str, Any], count: int, processes: int) -> None:
