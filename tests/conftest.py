@@ -33,6 +33,16 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server of one test's own, which it may stop, kill and change."""
+    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
 @pytest_asyncio.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
     """The store over an empty Redis; patient, since a test machine may be busy with other tests."""

@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,15 +17,6 @@ from redis.asyncio.connection import parse_url
 
 from core.redis_link import LinkFailed, RedisLink, Refused, tls_context
 from tests.fakes.redis_server import RedisServer
-
-
-@pytest.fixture
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this test alone, to be killed and stopped."""
-    server = RedisServer(Path(tmp_path_factory.mktemp("r", numbered=True)))
-    server.start()
-    yield server
-    server.stop()
 
 
 @asynccontextmanager

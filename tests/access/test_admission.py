@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,16 +198,6 @@ class TestRevocation:
         await store.set(redis_keys.revoked("jti-old"), "1", ttl_s=60)
 
         assert (await gate(store).admit(ADA, ASKED)).caller == ADA
-
-
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """A Redis that a test may hurt."""
-    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
-        server = RedisServer(Path(folder))
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,27 +54,19 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A Redis of the test's own, which may be killed."""
-    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
-        running = RedisServer(Path(folder))
-        running.start()
-        yield running
-        running.stop()
-
-
-@pytest.fixture
-def books(server: RedisServer) -> Iterator[Books]:
+def books(own_redis: RedisServer) -> Iterator[Books]:
     """What stands in it."""
-    opened = Books(server.url)
+    opened = Books(own_redis.url)
     yield opened
     opened.redis.close()
 
 
 @asynccontextmanager
-async def worker(server: RedisServer, folder: Path, name: str = "one") -> AsyncIterator[tuple[Store, Ledger, Commits]]:
+async def worker(
+    redis_server: RedisServer, folder: Path, name: str = "one"
+) -> AsyncIterator[tuple[Store, Ledger, Commits]]:
     """A worker's ledger, with a spool there."""
-    async with open_store(server.url, timeout_s=5) as store:
+    async with open_store(redis_server.url, timeout_s=5) as store:
         commits = Commits(store, Spool(folder, name), pause_s=PAUSE_S)
         ledger = Ledger(store, charges=charges_over(store), commits=commits)
         yield store, ledger, commits
@@ -108,75 +99,75 @@ def is_charged(books: Books, tokens: int) -> bool:
 @pytest.mark.asyncio
 class TestRedisThatIsAway:
     async def test_gets_the_charges_as_soon_as_it_is_back(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
-        async with worker(server, tmp_path) as (store, ledger, _):
+        async with worker(own_redis, tmp_path) as (store, ledger, _):
             grants = [await reserve(charges_over(store), f"req_{i}") for i in range(10)]
-            server.stop()
+            own_redis.stop()
             failed = await asyncio.gather(*(charge(ledger, grant) for grant in grants), return_exceptions=True)
             assert [type(one) for one in failed] == [StoreUnavailable] * 10
             assert written(tmp_path) > 0
 
-            server.start()
+            own_redis.start()
             await until(lambda: is_charged(books, 130))
             await until(lambda: written(tmp_path) == 0)
 
         assert books.answers()["answers"] == "10"
 
     async def test_gets_the_kept_answer_with_its_charge(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
         key = redis_keys.kept_answer(ADA.subject, "key")
-        async with worker(server, tmp_path) as (store, ledger, _):
+        async with worker(own_redis, tmp_path) as (store, ledger, _):
             grant = await reserve(charges_over(store), "req_1")
-            server.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await charge(ledger, grant, KeptAnswer(key, 'the "answer"\n', 60))
-            server.start()
+            own_redis.start()
             await until(lambda: is_charged(books, 13))
 
             assert await store.get(key) == 'the "answer"\n'
 
     async def test_gets_them_at_the_latest_when_the_worker_ends(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
-        async with open_store(server.url, timeout_s=5) as store:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             ledger = Ledger(store, commits=Commits(store, Spool(tmp_path, "one"), pause_s=3600))
             grant = await reserve(charges_over(store), "req_1")
-            server.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await charge(ledger, grant)
-            server.start()
+            own_redis.start()
             await ledger.aclose()
 
         assert is_charged(books, 13)
         assert list(tmp_path.iterdir()) == []
 
     async def test_that_stays_away_leaves_them_to_the_next_worker(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
-        async with worker(server, tmp_path) as (store, ledger, _):
+        async with worker(own_redis, tmp_path) as (store, ledger, _):
             grant = await reserve(charges_over(store), "req_1")
-            server.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await charge(ledger, grant)
-        server.start()
+        own_redis.start()
 
-        async with worker(server, tmp_path, "two") as (_, ledger, _):
+        async with worker(own_redis, tmp_path, "two") as (_, ledger, _):
             ledger.start()
             await until(lambda: is_charged(books, 13))
 
     async def test_a_disk_that_refuses_is_logged_and_the_charge_is_kept_in_memory(
-        self, server: RedisServer, books: Books, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, own_redis: RedisServer, books: Books, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "spool").write_text("a file")
-        async with worker(server, tmp_path / "spool") as (store, ledger, _):
+        async with worker(own_redis, tmp_path / "spool") as (store, ledger, _):
             ledger.start()
             grant = await reserve(charges_over(store), "req_1")
-            server.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await charge(ledger, grant)
-            server.start()
+            own_redis.start()
             await until(lambda: is_charged(books, 13))
 
         assert "not on the disk" in caplog.text
@@ -185,17 +176,20 @@ class TestRedisThatIsAway:
 @pytest.mark.asyncio
 class TestKilledWorker:
     async def test_its_successors_charge_what_it_had_on_the_disk_once(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
-        async with open_store(server.url, timeout_s=5) as store:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             await reserve(charges_over(store), "req_1")
-        server.stop()
-        command = [sys.executable, "-c", ONE_THAT_IS_KILLED, server.url, str(tmp_path)]
+        own_redis.stop()
+        command = [sys.executable, "-c", ONE_THAT_IS_KILLED, own_redis.url, str(tmp_path)]
         killed = await asyncio.to_thread(subprocess.run, command, start_new_session=True, check=False, timeout=60)
         assert killed.returncode == -9
-        server.start()
+        own_redis.start()
 
-        async with worker(server, tmp_path, "two") as (_, two, _), worker(server, tmp_path, "three") as (_, three, _):
+        async with (
+            worker(own_redis, tmp_path, "two") as (_, two, _),
+            worker(own_redis, tmp_path, "three") as (_, three, _),
+        ):
             two.start()
             three.start()
             await until(lambda: is_charged(books, 13))
@@ -207,18 +201,18 @@ class TestKilledWorker:
 
 @pytest.mark.asyncio
 class TestRedisThatLostItsLastSecond:
-    async def test_gets_the_latest_charges_again(self, server: RedisServer, books: Books, tmp_path: Path) -> None:
-        data, copy = server.folder / "appendonlydir", tmp_path / "copy"
-        async with worker(server, tmp_path / "spool") as (store, ledger, commits):
+    async def test_gets_the_latest_charges_again(self, own_redis: RedisServer, books: Books, tmp_path: Path) -> None:
+        data, copy = own_redis.folder / "appendonlydir", tmp_path / "copy"
+        async with worker(own_redis, tmp_path / "spool") as (store, ledger, commits):
             grants = [await reserve(charges_over(store), f"req_{i}") for i in range(3)]
             await charge(ledger, grants[0])
             shutil.copytree(data, copy)
             await charge(ledger, grants[1])
             await charge(ledger, grants[2])
-            server.stop()
+            own_redis.stop()
             shutil.rmtree(data)
             shutil.copytree(copy, data)
-            server.start()
+            own_redis.start()
             assert books.credit()["cum"] == 13
 
             commits.repeat()
@@ -227,9 +221,9 @@ class TestRedisThatLostItsLastSecond:
         assert books.answers()["answers"] == "3"
 
     async def test_gets_nothing_twice_however_often_the_line_breaks(
-        self, server: RedisServer, books: Books, tmp_path: Path
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
     ) -> None:
-        async with worker(server, tmp_path) as (store, ledger, commits):
+        async with worker(own_redis, tmp_path) as (store, ledger, commits):
             for i in range(3):
                 await charge(ledger, await reserve(charges_over(store), f"req_{i}"))
             for _ in range(3):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -190,28 +188,18 @@ class TestWithoutRedis:
             await ledger.aclose()
 
 
-@pytest.fixture
-def brittle_redis() -> Iterator[RedisServer]:
-    """A Redis that a test may stop."""
-    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
-        server = RedisServer(Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
 @pytest.mark.asyncio
 class TestARedisThatComesBack:
-    async def test_answers_that_ended_meanwhile_are_counted_once(self, brittle_redis: RedisServer) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+    async def test_answers_that_ended_meanwhile_are_counted_once(self, own_redis: RedisServer) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             ledger = Ledger(store)
             grants = [await gate(store).admit(ADA, ASKED) for _ in range(3)]
             await ledger.commit(grants[0], USAGE, NODE, LATENCY_MS)
-            brittle_redis.stop()
+            own_redis.stop()
             for grant in grants:
                 with pytest.raises(StoreUnavailable):
                     await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
-            brittle_redis.start()
+            own_redis.start()
 
             async with asyncio.timeout(10):
                 while (await ledger.totals())["answers"] < 3:
@@ -219,22 +207,22 @@ class TestARedisThatComesBack:
             await ledger.aclose()
             assert await ledger.totals() == Totals(answers=3, prompt_tokens=24, completion_tokens=15)
 
-    async def test_they_are_counted_at_the_latest_when_the_process_ends(self, brittle_redis: RedisServer) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+    async def test_they_are_counted_at_the_latest_when_the_process_ends(self, own_redis: RedisServer) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
-            brittle_redis.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
-            brittle_redis.start()
+            own_redis.start()
 
             await ledger.aclose()
 
             assert (await ledger.totals())["answers"] == 1
 
-    async def test_one_that_stays_away_keeps_no_process_from_ending(self, brittle_redis: RedisServer) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+    async def test_one_that_stays_away_keeps_no_process_from_ending(self, own_redis: RedisServer) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             ledger, grant = Ledger(store), await gate(store).admit(ADA, ASKED)
-            brittle_redis.stop()
+            own_redis.stop()
             with pytest.raises(StoreUnavailable):
                 await ledger.commit(grant, USAGE, NODE, LATENCY_MS)
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -416,36 +413,26 @@ class TestWhatIsNoAnswer:
             assert Recording.read(kept.replace(there, wrong)) is None
 
 
-@pytest.fixture
-def brittle_redis() -> Iterator[RedisServer]:
-    """A Redis that a test may stop."""
-    with tempfile.TemporaryDirectory(prefix="plm-") as folder:
-        server = RedisServer(Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
 @pytest.mark.asyncio
 class TestARedisThatGoesAway:
-    async def test_lets_nobody_in(self, brittle_redis: RedisServer, nodes: ScriptedNodes) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
-            brittle_redis.stop()
+    async def test_lets_nobody_in(self, own_redis: RedisServer, nodes: ScriptedNodes) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
+            own_redis.stop()
 
             with pytest.raises(StoreUnavailable):
                 await worker(store, nodes).complete(ADA, ASKED, KEY)
         assert nodes.asked == 0
 
-    async def test_frees_a_key_that_it_claimed_too_late(self, brittle_redis: RedisServer, nodes: ScriptedNodes) -> None:
-        async with open_store(brittle_redis.url, timeout_s=0.2) as store:
+    async def test_frees_a_key_that_it_claimed_too_late(self, own_redis: RedisServer, nodes: ScriptedNodes) -> None:
+        async with open_store(own_redis.url, timeout_s=0.2) as store:
             keys = IdempotencyKeys(store, lease_s=60)
             await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
-            assert brittle_redis.process is not None
-            brittle_redis.process.send_signal(signal.SIGSTOP)
+            assert own_redis.process is not None
+            own_redis.process.send_signal(signal.SIGSTOP)
             with pytest.raises(StoreUnavailable):
                 async with keys.opened(ADA, KEY):
                     pytest.fail("nobody is let in")
-            brittle_redis.process.send_signal(signal.SIGCONT)
+            own_redis.process.send_signal(signal.SIGCONT)
 
             async with asyncio.timeout(10):
                 while await is_claimed(store):
@@ -453,13 +440,13 @@ class TestARedisThatGoesAway:
             await keys.aclose()
 
     async def test_frees_the_key_of_a_request_that_failed_meanwhile(
-        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+        self, own_redis: RedisServer, nodes: ScriptedNodes
     ) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             keys = IdempotencyKeys(store, lease_s=60)
             with pytest.raises(NodesFailed):
-                await fail_while_it_is_away(keys, brittle_redis)
-            brittle_redis.start()
+                await fail_while_it_is_away(keys, own_redis)
+            own_redis.start()
             assert await is_claimed(store)
 
             async with asyncio.timeout(10):
@@ -467,26 +454,26 @@ class TestARedisThatGoesAway:
                     await asyncio.sleep(0.02)
             await keys.aclose()
 
-    async def test_that_stays_away_keeps_no_process_from_ending(self, brittle_redis: RedisServer) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+    async def test_that_stays_away_keeps_no_process_from_ending(self, own_redis: RedisServer) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             keys = IdempotencyKeys(store, lease_s=60)
             with pytest.raises(NodesFailed):
-                await fail_while_it_is_away(keys, brittle_redis)
+                await fail_while_it_is_away(keys, own_redis)
 
             await keys.aclose()
 
     async def test_leaves_no_key_claimed_by_one_who_did_not_wait(
-        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+        self, own_redis: RedisServer, nodes: ScriptedNodes
     ) -> None:
-        async with open_store(brittle_redis.url, timeout_s=10) as store:
+        async with open_store(own_redis.url, timeout_s=10) as store:
             await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
-            assert brittle_redis.process is not None
-            brittle_redis.process.send_signal(signal.SIGSTOP)
+            assert own_redis.process is not None
+            own_redis.process.send_signal(signal.SIGSTOP)
             leaving = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
             await asyncio.sleep(0.05)
             leaving.cancel()
             await asyncio.sleep(0.05)
-            brittle_redis.process.send_signal(signal.SIGCONT)
+            own_redis.process.send_signal(signal.SIGCONT)
             with pytest.raises(asyncio.CancelledError):
                 await leaving
 
@@ -496,17 +483,17 @@ class TestARedisThatGoesAway:
             assert nodes.asked == 1
 
     async def test_while_it_answers_keeps_the_answer_once_it_is_back(
-        self, brittle_redis: RedisServer, nodes: ScriptedNodes
+        self, own_redis: RedisServer, nodes: ScriptedNodes
     ) -> None:
-        async with open_store(brittle_redis.url, timeout_s=5) as store:
+        async with open_store(own_redis.url, timeout_s=5) as store:
             nodes.gate.clear()
             serving = asyncio.create_task(worker(store, nodes).complete(ADA, ASKED, KEY))
             while not nodes.asked:
                 await asyncio.sleep(0.001)
-            brittle_redis.stop()
+            own_redis.stop()
             nodes.gate.set()
             first = await serving
-            brittle_redis.start()
+            own_redis.start()
 
             async with asyncio.timeout(10):
                 while await store.get(redis_keys.kept_answer(ADA.subject, KEY.value)) is None:
