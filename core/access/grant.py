@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.auth.caller import Caller
 from core.catalog import Model, Tier
+from core.chain.amounts import cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Charge:
     settled: int = 0  # tokens of the caller that were paid on the chain by then
 
     def cost(self, tokens: int) -> int:
-        """Wei; the contract rounds down as well."""
-        return tokens * self.price // 1000
+        """Wei."""
+        return cost(tokens, self.price)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from core import redis_keys
 from core.access.grant import Charge, Grant
 from core.billing.commit import CHARGE, Commit
+from core.chain.amounts import affordable
 from core.errors import InsufficientCredit, TooMuchUnsettled, Unauthenticated
 from core.inference.completion import Paid, Usage
 from core.nodes.node import Node
@@ -37,7 +38,7 @@ class Price:
     @property
     def affordable(self) -> int:
         """Tokens that the deposit pays."""
-        return self.balance * 1000 // self.per_1000_tokens
+        return affordable(self.balance, self.per_1000_tokens)
 
 
 class Charges:

@@ -9,7 +9,7 @@ from core.access.tiers import Standing, Standings
 from core.auth.caller import Caller
 from core.billing.dues import Dues
 from core.billing.price_list import PriceList
-from core.chain.amounts import plm
+from core.chain.amounts import cost, plm
 from core.chain.payment_contract import FUNCTIONS, Credit, PaymentContract, Terms, call_data
 from core.errors import ChainUnavailable, PaymentOff
 from core.store import Store
@@ -25,8 +25,8 @@ class Balance:
     dues: Dues
 
     def cost(self, tokens: int) -> int:
-        """Wei; the contract rounds down as well."""
-        return tokens * self.terms.cost_per_1000_tokens // 1000
+        """Wei."""
+        return cost(tokens, self.terms.cost_per_1000_tokens)
 
     @property
     def left(self) -> int:

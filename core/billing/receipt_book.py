@@ -10,6 +10,7 @@ import msgspec
 
 from core import redis_keys
 from core.billing.receipt import NO_TRANSACTION, NOBODY, Receipt, Seal
+from core.chain.amounts import cost
 from core.settlement.journal import Settlement
 from core.store import Store
 from core.wallet import hash_typed
@@ -69,7 +70,7 @@ def _receipt(request_id: str, charge: dict[str, str], settlement: str) -> Receip
         prompt_tokens=int(charge["prompt_tokens"]),
         completion_tokens=int(charge["completion_tokens"]),
         tokens=tokens,
-        cost=tokens * int(charge["price"]) // 1000,
+        cost=cost(tokens, int(charge["price"])),
         issued_at=int(charge["at"]) // 1000,
         settlement=msgspec.json.decode(settlement, type=Settlement).tx if settlement else NO_TRANSACTION,
     )

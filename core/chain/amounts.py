@@ -15,6 +15,16 @@ def plm(wei: int) -> str:
     return f"{whole}.{rest:018}".rstrip("0").rstrip(".")
 
 
+def cost(tokens: int, price: int) -> int:
+    """What so many cost, in wei; `price` is that of 1,000. The contract rounds down as well."""
+    return tokens * price // 1000
+
+
+def affordable(balance: int, price: int) -> int:
+    """How many tokens so much wei pays."""
+    return balance * 1000 // price
+
+
 def wei(text: str) -> int | None:
     """The same back; None when this is no decimal of at most 18 places, or more than there can be."""
     if not DECIMAL.fullmatch(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from core.chain.account import Head
+from core.chain.amounts import affordable
 from core.settlement.desk import Desk, Now
 from core.settlement.fees import Fees, first
 from core.settlement.journal import JournalMoved, View
@@ -39,8 +40,8 @@ class Planner:
             for user, owed in users:
                 if nonce >= last:
                     break
-                affordable = await self._affordable(user, owed, price)
-                if affordable is not None and await self._settle(view.epoch, nonce, user, affordable, fees):
+                most = await self._affordable(user, owed, price)
+                if most is not None and await self._settle(view.epoch, nonce, user, most, fees):
                     nonce += 1
         except JournalMoved:
             pass
@@ -56,13 +57,13 @@ class Planner:
 
     async def _affordable(self, user: str, owed: int, price: int) -> int | None:
         """Tokens that his deposit pays; None to leave him alone. A refusal is found here, before it costs gas."""
-        affordable = (await self._desk.contract.credit(user)).balance * 1000 // price
-        if (tokens := min(owed, affordable)) <= 0:
+        most = affordable((await self._desk.contract.credit(user)).balance, price)
+        if (tokens := min(owed, most)) <= 0:
             return 0
         data = debit(self._desk.contract.address, user, tokens, 0).data
         objection = await self._desk.contract.objection(self._desk.account.address, data, DEBIT_GAS)
         if objection is None:
-            return affordable
+            return most
         if (refusal := self._permission.refuse(objection)) is not None:
             raise _Stopped(refusal)
         if "insufficient balance" in objection:  # he withdrew just now
@@ -71,10 +72,10 @@ class Planner:
         self._pause(user)
         return None
 
-    async def _settle(self, epoch: str, nonce: int, user: str, affordable: int, fees: Fees) -> bool:
+    async def _settle(self, epoch: str, nonce: int, user: str, most: int, fees: Fees) -> bool:
         """Whether the nonce is used now. Raises JournalMoved."""
         self._desk.at("before_plan")
-        tx = await self._desk.journal.plan(epoch, nonce, user, affordable, self._desk.rules.in_flight)
+        tx = await self._desk.journal.plan(epoch, nonce, user, most, self._desk.rules.in_flight)
         if tx is None:
             self._pause(user)
             return False
