@@ -14,9 +14,9 @@ from typing import Any
 import ujson
 from sanic import Sanic
 from sanic_ext import Extend
-from sanic_ext.extensions.injection.extension import InjectionExtension
 
 import blueprints
+from blueprints.injection import PlannedInjection
 from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
 from blueprints.routing import AnyCaseRouter
 from blueprints.socket.connection import SessionConnection
@@ -51,7 +51,7 @@ def build_app(settings: Settings, open_services: OpenServices = open_services) -
     dumps = partial(ujson.dumps, ensure_ascii=False, escape_forward_slashes=False)
     app = Sanic(NAME, router=AnyCaseRouter(), env_prefix=None, log_config=log_config(settings), dumps=dumps)
     _configure(app, settings)
-    Extend(app, extensions=[InjectionExtension], built_in_extensions=False)
+    Extend(app, extensions=[PlannedInjection], built_in_extensions=False)
     blueprints.register(app, settings)
     Lifecycle(settings, open_services).attach(app)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import (
     MethodNotAllowed,
@@ -14,11 +15,12 @@ from sanic.exceptions import (
     SanicException,
     ServiceUnavailable,
 )
-from sanic.response import json
 
+from blueprints.replies import JSON, Reply
 from core.errors import GatewayError, Unavailable
 
 log = logging.getLogger(__name__)
+_encode = msgspec.json.encode
 OPENAI_PREFIX = "/v1"
 OPENAI_TYPES = {401: "invalid_request_error", 402: "insufficient_quota", 403: "permission_error", 429: "requests"}
 
@@ -55,8 +57,8 @@ def native_error(error: GatewayError) -> dict[str, Any]:
 def answer(request: Request, error: GatewayError) -> HTTPResponse:
     """The error as a response of the door through which the request came."""
     if is_openai(request.path):
-        return json(openai_error(error), error.openai_status or error.status, error.headers)
-    return json(native_error(error), error.status, error.headers)
+        return Reply(_encode(openai_error(error)), error.openai_status or error.status, error.headers, JSON)
+    return Reply(_encode(native_error(error)), error.status, error.headers, JSON)
 
 
 class _Refused(GatewayError):

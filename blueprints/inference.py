@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
-from sanic.response import raw
 
 from blueprints.frames import NativeFrames
 from blueprints.idempotency import key_of, replay_headers
+from blueprints.replies import JSON, Reply
 from blueprints.routing import READ
 from blueprints.shapes import native
 from blueprints.streaming import event_stream, send_answer
@@ -23,7 +23,6 @@ from core.inference.repeatable import RepeatableInference
 from core.inference.streaming import AnswerStream
 
 bp = Blueprint("inference", url_prefix="/api/v1/inference")
-JSON = "application/json"
 NUMBERS = ("max_tokens", "temperature", "top_p")
 
 
@@ -35,7 +34,7 @@ async def complete(request: Request, caller: Caller, inference: RepeatableInfere
     completion = await inference.complete(caller, asked, key_of(request, asked))
     shaped = native(completion, with_text=asked.prompt is not None, with_message=asked.messages is not None)
     headers = quota_headers(completion.grant.quota) | replay_headers(completion)
-    return raw(msgspec.json.encode(shaped), 201, headers, JSON)
+    return Reply(msgspec.json.encode(shaped), 201, headers, JSON)
 
 
 @bp.route("/stream", methods=READ, name="stream")

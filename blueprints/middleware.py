@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from uuid import uuid4
+from random import getrandbits
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import BaseHTTPResponse, empty
 
 from blueprints.errors import answer, is_openai
+from blueprints.replies import JSON, PROTECTION, Reply
 from core import request_id as logged
 from core.draining import Drain
 from core.errors import ShuttingDown
 
-JSON, FORMER_JSON = "application/json", "application/json; charset=utf-8"
+FORMER_JSON = "application/json; charset=utf-8"
 HEALTH = ("/", "/health", "/api/v1/health", "/ready")
 SOCKETS = ("/socket.io/", "/socket.io")  # running sessions go on; new ones are refused there
 TO_THE_END = (*HEALTH, *SOCKETS)  # what is answered while draining
@@ -24,26 +25,6 @@ EXPOSED = (
 )
 # A client's own id goes into logs and headers, so it may only be a plain word.
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-PROTECTION = {
-    "Content-Security-Policy": (
-        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';"
-        "img-src 'self' data:;object-src 'none';script-src 'self';script-src-attr 'none';"
-        "style-src 'self' https: 'unsafe-inline'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Origin-Agent-Cluster": "?1",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "X-Content-Type-Options": "nosniff",
-    "X-DNS-Prefetch-Control": "off",
-    "X-Download-Options": "noopen",
-    "X-Frame-Options": "SAMEORIGIN",
-    "X-Permitted-Cross-Domain-Policies": "none",
-    "X-XSS-Protection": "0",
-    "Vary": "Origin",
-    "Access-Control-Allow-Credentials": "true",
-}
 
 
 def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
@@ -63,7 +44,8 @@ def register_middleware(app: Sanic, cors_origins: tuple[str, ...]) -> None:
         headers = response.headers
         if response.content_type == JSON and not is_openai(request.path):
             response.content_type = FORMER_JSON
-        headers.extend(PROTECTION)
+        if not isinstance(response, Reply):
+            headers.extend(PROTECTION)
         headers["X-Request-Id"] = request_id(request)
         if request.method == "OPTIONS":
             _add_preflight(request, response)
@@ -82,7 +64,7 @@ def request_id(request: Request) -> str:
     known: str | None = getattr(request.ctx, "request_id", None)
     if known is None:
         given = request.headers.get("x-request-id", "")
-        known = request.ctx.request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        known = request.ctx.request_id = given if REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
     return known
 
 

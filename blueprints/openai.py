@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
-from sanic.response import json, raw
+from sanic.response import json
 
 from blueprints import shapes
 from blueprints.frames import OpenAIFrames
 from blueprints.idempotency import key_of, replay_headers
+from blueprints.replies import JSON, Reply
 from blueprints.routing import MODEL_ID, READ, decoded
 from blueprints.streaming import event_stream, send_answer
 from conf.settings import Settings
@@ -25,7 +26,6 @@ from core.inference.openai_body import OpenAIRequest, parse_chat, parse_completi
 from core.inference.repeatable import RepeatableInference
 
 bp = Blueprint("openai", url_prefix="/v1")
-JSON = "application/json"
 CREATED = 1_770_768_000  # 2026-02-11, when the network's catalogue was first published
 
 
@@ -79,7 +79,7 @@ def _model(model: Model) -> dict[str, Any]:
 
 def _whole(completion: Completion, shape: Callable[[Completion], msgspec.Struct]) -> HTTPResponse:
     headers = quota_headers(completion.grant.quota) | replay_headers(completion)
-    return raw(msgspec.json.encode(shape(completion)), 200, headers, JSON)
+    return Reply(msgspec.json.encode(shape(completion)), 200, headers, JSON)
 
 
 async def _stream(

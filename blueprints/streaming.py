@@ -10,6 +10,7 @@ from typing import Any
 from sanic import Request
 
 from blueprints.frames import HEARTBEAT, Frames
+from blueprints.replies import Reply
 from core.errors import GatewayError
 from core.inference.streaming import AnswerStream
 
@@ -53,9 +54,7 @@ async def event_stream(
     request: Request, status: int, headers: Mapping[str, str], heartbeat_s: float
 ) -> AsyncIterator[EventStream]:
     """Answers with the status and an event stream; the body ends with the context."""
-    response = await request.respond(
-        status=status, headers={**STREAM_HEADERS, **headers}, content_type="text/event-stream"
-    )
+    response = await request.respond(Reply(None, status, {**STREAM_HEADERS, **headers}, "text/event-stream"))
     events = EventStream(response)
     heart = asyncio.create_task(events.beat(heartbeat_s))
     try:

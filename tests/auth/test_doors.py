@@ -13,11 +13,11 @@ import pytest_asyncio
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import json
 from sanic_ext import Extend
-from sanic_ext.extensions.injection.extension import InjectionExtension
 
 from blueprints.auth import bp
 from blueprints.errors import register_errors
 from blueprints.guards import authenticate
+from blueprints.injection import PlannedInjection
 from core.access.tiers import FreeForAll, Standings
 from core.access.window import QuotaWindow
 from core.auth.caller import Caller
@@ -43,7 +43,7 @@ NOT_ETHEREUM, NO_ADDRESS, NO_SIGNATURE = (
 def build(store: Store) -> Sanic:
     """An application with nothing but the sign-in doors, and one that tells who came through it."""
     app = Sanic("sign-in-doors")
-    Extend(app, extensions=[InjectionExtension], built_in_extensions=False)
+    Extend(app, extensions=[PlannedInjection], built_in_extensions=False)
     app.config.update({"MOTD": False, "ACCESS_LOG": False})
     tokens, tiers = TokenService("s" * 32, None, 3600, SystemClock(), store), FreeForAll()
     sign_in = SignIn(Nonces(store), tokens, 41956, ORIGINS)
