@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from core.auth.caller import Caller
 from core.catalog import Model, Tier
 from core.chain.amounts import cost
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(msgspec.Struct, frozen=True, gc=False):
     """The state of a rolling window right after a request was counted (or refused)."""
 
     limit: int  # requests a window
@@ -25,8 +24,7 @@ class Quota:
         return max(0, self.limit - self.used)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What a paid request costs at most, and out of what. The answer itself is paid when it is committed."""
 
     price: int  # wei for 1000 tokens
@@ -39,8 +37,7 @@ class Charge:
         return cost(tokens, self.price)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A request that may be served: who, what, how much. Handlers only format it."""
 
     request_id: str  # "req_<unix ms>_<16 hex>"

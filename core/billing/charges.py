@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from core import redis_keys
 from core.access.grant import Charge, Grant
 from core.billing.commit import CHARGE, Commit
@@ -17,8 +19,7 @@ from core.store import Store
 LIFE_S = 30 * 24 * 3600  # of a charge, from its end
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What is to be paid: whose it is, and how many tokens it may take."""
 
     request_id: str
@@ -103,8 +104,7 @@ async def void(store: Store, user: str, request_id: str) -> None:
     await store.run("void", keys, [redis_keys.open_request(user, request_id)])
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True, gc=False):
     """An answer as it is counted."""
 
     usage: Usage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -29,16 +28,14 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, cost_plm=plm(cost), balance_plm=balance_plm)
 
 
-@dataclass(frozen=True, slots=True)
-class Paid:
+class Paid(msgspec.Struct, frozen=True, gc=False):
     """What an answer was charged, in wei."""
 
     cost: int
     left: int  # of the deposit, once all that was used is paid
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """A finished answer. `text` is empty for a stream: its pieces have left already."""
 
     grant: Grant

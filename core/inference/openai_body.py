@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -73,8 +72,7 @@ class CompletionBody(OpenAIBody, frozen=True, kw_only=True):
     prompt: Text | Annotated[list[Text], Meta(min_length=1, max_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIRequest:
+class OpenAIRequest(msgspec.Struct, frozen=True, gc=False):
     """The request, and how its answer is to be sent."""
 
     inference: InferenceRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 MAX_TEXT = 32_000  # characters of a prompt or of one message
 MAX_MESSAGES = 256
@@ -11,16 +11,14 @@ MAX_STOPS, MAX_STOP = 4, 500
 ROLES = ("system", "user", "assistant")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a chat."""
 
     role: str  # one of ROLES
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRequest:
+class InferenceRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A validated request. It has a prompt, or messages, or both: then the prompt is what the model sees."""
 
     model: str

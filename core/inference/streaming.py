@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Protocol, Self
+
+import msgspec
 
 from core.access.grant import Grant
 from core.clock import Clock
@@ -134,7 +135,7 @@ class CompletionStream:
         completion = self._completion = Completion(self.grant, self.created, "", reason, usage)
         self._over = True
         paid = await self._tally.commit(usage, answer.node, self._recorder.end(self.grant, self.created, usage, reason))
-        self._completion = replace(completion, paid=paid)
+        self._completion = msgspec.structs.replace(completion, paid=paid)
 
     async def _fail(self, error: GatewayError) -> None:
         self._over = True

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from core.inference.completion import FinishReason
 from core.inference.requests import Message
 from core.nodes.node import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One piece of inference; lengths are in tokens."""
 
     model: str  # the catalogue's id
@@ -23,8 +22,7 @@ class Work:
     inputs_stop: tuple[str, ...]  # what to cut at in the text of nodes that know none: the user's, and role markers
 
 
-@dataclass(frozen=True, slots=True)
-class NodeAnswer:
+class NodeAnswer(msgspec.Struct, frozen=True, gc=False):
     """A finished answer. The figures are the node's own word: count what was delivered, too."""
 
     node: Node

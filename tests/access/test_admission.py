@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
 from core import redis_keys
 from core.access.admission import Admission, Limits
@@ -70,10 +71,10 @@ class TestModel:
 
     async def test_a_pro_model_is_refused_to_a_free_user_in_the_old_words(self, store: Store) -> None:
         with pytest.raises(ProModel, match=r"^Model big requires Pro tier$"):
-            await gate(store).admit(ADA, replace(ASKED, model="big"))
+            await gate(store).admit(ADA, changed(ASKED, model="big"))
 
     async def test_a_pro_model_is_granted_to_a_pro_user(self, store: Store) -> None:
-        grant = await gate(store, tiers=Everyone(Tier.PRO)).admit(ADA, replace(ASKED, model="big"))
+        grant = await gate(store, tiers=Everyone(Tier.PRO)).admit(ADA, changed(ASKED, model="big"))
 
         assert (grant.tier, grant.model.id) == (Tier.PRO, "big")
 
@@ -93,19 +94,19 @@ class TestMaxTokens:
         admission = gate(store, tiers=Everyone(tier))
 
         with pytest.raises(TooManyTokens) as refused:
-            await admission.admit(ADA, replace(ASKED, max_tokens=limit + 1))
+            await admission.admit(ADA, changed(ASKED, max_tokens=limit + 1))
 
         assert refused.value.message == told
-        assert (await admission.admit(ADA, replace(ASKED, max_tokens=limit))).max_tokens == limit
+        assert (await admission.admit(ADA, changed(ASKED, max_tokens=limit))).max_tokens == limit
 
     async def test_over_the_models_own_limit_is_refused(self, store: Store) -> None:
         admission = gate(store)
 
         with pytest.raises(TooManyTokens) as refused:
-            await admission.admit(ADA, replace(ASKED, model="terse", max_tokens=101))
+            await admission.admit(ADA, changed(ASKED, model="terse", max_tokens=101))
 
         assert refused.value.message == "max_tokens exceeds limit for model terse (100)"
-        assert (await admission.admit(ADA, replace(ASKED, model="terse", max_tokens=100))).max_tokens == 100
+        assert (await admission.admit(ADA, changed(ASKED, model="terse", max_tokens=100))).max_tokens == 100
 
     @pytest.mark.parametrize(
         ("model", "free_max_tokens", "granted"), [("small", 2048, 512), ("terse", 2048, 100), ("small", 64, 64)]
@@ -151,9 +152,9 @@ class TestQuota:
         "wrong",
         [
             InferenceRequest(model="nope", prompt="hi"),
-            replace(ASKED, model="big"),
-            replace(ASKED, max_tokens=2049),
-            replace(ASKED, model="terse", max_tokens=101),
+            changed(ASKED, model="big"),
+            changed(ASKED, max_tokens=2049),
+            changed(ASKED, model="terse", max_tokens=101),
         ],
     )
     async def test_a_refused_request_never_counts(self, store: Store, wrong: InferenceRequest) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace as changed
 from redis import Redis
 
 from core import redis_keys
@@ -107,7 +108,7 @@ def key_for(request: InferenceRequest = ASKED, value: str = "key-1") -> Idempote
 
 
 KEY = key_for()
-OTHER = replace(ASKED, prompt="something else")
+OTHER = changed(ASKED, prompt="something else")
 
 
 def told(completion: Completion) -> tuple[object, ...]:
@@ -277,8 +278,8 @@ class TestAKeyIsFreeAgain:
     @pytest.mark.parametrize(
         ("refused", "error"),
         [
-            (replace(ASKED, model="nobody's"), UnknownModel),
-            (replace(ASKED, max_tokens=4096), TooManyTokens),
+            (changed(ASKED, model="nobody's"), UnknownModel),
+            (changed(ASKED, max_tokens=4096), TooManyTokens),
         ],
     )
     async def test_when_its_request_was_refused(
@@ -508,20 +509,20 @@ class TestTheFingerprint:
     SAME = InferenceRequest(model="m", messages=(Message("user", "hi"),), max_tokens=1, stop=("x",))
 
     def test_is_the_same_for_the_same_request(self) -> None:
-        assert fingerprint(DOOR, self.SAME) == fingerprint(DOOR, replace(self.SAME))
+        assert fingerprint(DOOR, self.SAME) == fingerprint(DOOR, changed(self.SAME))
 
     @pytest.mark.parametrize(
         "other",
         [
-            replace(SAME, model="n"),
-            replace(SAME, messages=(Message("user", "ho"),)),
-            replace(SAME, messages=(Message("system", "hi"),)),
-            replace(SAME, messages=None, prompt="hi"),
-            replace(SAME, max_tokens=2),
-            replace(SAME, max_tokens=None),
-            replace(SAME, temperature=0.5),
-            replace(SAME, top_p=0.5),
-            replace(SAME, stop=()),
+            changed(SAME, model="n"),
+            changed(SAME, messages=(Message("user", "ho"),)),
+            changed(SAME, messages=(Message("system", "hi"),)),
+            changed(SAME, messages=None, prompt="hi"),
+            changed(SAME, max_tokens=2),
+            changed(SAME, max_tokens=None),
+            changed(SAME, temperature=0.5),
+            changed(SAME, top_p=0.5),
+            changed(SAME, stop=()),
         ],
     )
     def test_is_another_one_for_every_other_request(self, other: InferenceRequest) -> None:

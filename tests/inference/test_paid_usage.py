@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace as changed
 
 from blueprints import shapes
 from blueprints.frames import NativeFrames, OpenAIFrames
@@ -25,7 +25,7 @@ from core.inference.streaming import CompletionStream
 MODEL = Model(id="a/b", name="", description="", tier=Tier.FREE, max_tokens=10, context_length=10)
 GRANT = Grant("req_1_ab", Caller("0x" + "1" * 40), Tier.PRO, MODEL, 10, None)
 FREE = Completion(GRANT, 1_800_000_000, "text", "stop", Usage(3, 2, 5))
-PAID = replace(FREE, paid=Paid(cost=5 * 10**12, left=150 * 10**18 - 1))
+PAID = changed(FREE, paid=Paid(cost=5 * 10**12, left=150 * 10**18 - 1))
 TOKENS = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 PRICED = TOKENS | {"cost_plm": "0.000005", "balance_plm": "149.999999999999999999"}
 

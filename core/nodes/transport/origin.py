@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from core.nodes.node_url import parse
 
 HEAD = (
@@ -14,8 +16,7 @@ HEAD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What is sent to a node, and how many bytes its answer's body may have."""
 
     path: str
