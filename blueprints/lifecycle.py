@@ -19,6 +19,7 @@ from core.bootstrap.web import Services
 INTERRUPTED_S = 2  # what an interrupted stream has for its last words
 CLOSING_S = 2  # what a handler has for its clean-up after its connection was cut
 LOOK_S = 0.05
+GC_THRESHOLD = (10_000, 20, 20)  # a request makes some hundred objects and no circles: collecting each 700 is a waste
 
 OpenServices = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
@@ -58,6 +59,7 @@ class Lifecycle:
         # What is there by now stays. A full collection that walks through it halts every stream for some 80 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
 
     async def _begin_stop(self, app: Sanic[Any, Any]) -> None:
         app.ctx.services.drain.add_interrupt(self._end_sessions)

@@ -1,5 +1,7 @@
 """
-One connection to Redis for all that a process asks: commands go out as they come and are answered in their order.
+One connection to Redis for all that a process asks: commands go out in their order and are answered in it.
+
+What is asked in one turn of the event loop goes out at its end as one write: a system call costs more than a command.
 
 A pool would make each request fetch a connection, wait for it alone and give it back; that costs a web worker
 several times as much as the command itself. Redis works through all connections one command at a time anyway.
@@ -129,6 +131,7 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=NOTHING)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -141,7 +144,9 @@ class _Line(asyncio.Protocol):
         self._waiting.append((future, self._loop.time() + self._timeout_s))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
-        self._transport.write(packed)
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(packed)
         return future
 
     def close(self) -> None:
@@ -175,6 +180,11 @@ class _Line(asyncio.Protocol):
             if not future.done():
                 future.set_exception(LinkFailed())
         self.closed.set()
+
+    def _send(self) -> None:
+        packed, self._unsent = b"".join(self._unsent), []
+        if self.is_open and self._transport is not None:
+            self._transport.write(packed)
 
     def _look(self) -> None:
         """One timer for all: replies come in order, so the first that waits is the first to be late."""

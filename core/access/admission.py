@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import getrandbits
 
 from core.access.grant import Grant
 from core.access.pay_desk import PayDesk
@@ -75,7 +75,7 @@ class Admission:
         if model.tier is Tier.PRO and tier is not Tier.PRO:
             raise ProModel(model.id)
         max_tokens = self._max_tokens(request, tier, model)
-        request_id = f"req_{int(self._clock.now() * 1000)}_{secrets.token_hex(8)}"
+        request_id = f"req_{int(self._clock.now() * 1000)}_{getrandbits(64):016x}"
         if tier is Tier.PRO and not caller.is_operator and self._pay_desk is not None:
             charge = await self._pay_desk.reserve(request_id, caller, request, model, max_tokens)
             return Grant(request_id, caller, tier, model, max_tokens, None, charge)
