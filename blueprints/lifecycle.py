@@ -12,6 +12,7 @@ from sanic import Sanic
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from blueprints import register_services, socket
+from blueprints.outbox import Outbox
 from blueprints.socket.sessions import Sessions
 from conf.settings import Settings
 from core.bootstrap.web import Services
@@ -55,6 +56,7 @@ class Lifecycle:
     async def _start(self, app: Sanic[Any, Any]) -> None:
         services = await self._stack.enter_async_context(self._open_services(self._settings))
         register_services(app, services)
+        app.ctx.outbox = Outbox()
         self._sessions = await self._stack.enter_async_context(socket.serving(app, services))
         # What is there by now stays. A full collection that walks through it halts every stream for some 80 ms.
         gc.collect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, Self
 
 import msgspec
@@ -13,6 +13,7 @@ from core.billing.ledger import KeptAnswer
 from core.catalog import Model, Tier
 from core.errors import AnswerFailed, GatewayError
 from core.inference.completion import Completion, FinishReason, Usage
+from core.nodes.work import Offer
 
 LIFE_S = 24 * 3600
 
@@ -67,18 +68,21 @@ class Replay:
         self.created = recording.created
         self._recording = recording
         self._caller = caller
+        self._pieces = recording.pieces
 
     @property
     def completion(self) -> Completion:
         """How it ended."""
         return self._recording.completion(self._caller)
 
-    async def __aiter__(self) -> AsyncIterator[list[str]]:
-        """All that there is at once. Raises AnswerFailed behind it when it broke off."""
-        if self._recording.pieces:
-            yield self._recording.pieces
+    async def flow(self, offer: Offer) -> list[str]:
+        """Offers all that there is at once. Raises AnswerFailed behind it when it broke off."""
+        pieces, self._pieces = self._pieces, []
+        if pieces and not offer(pieces):
+            return pieces
         if isinstance(failure := self._recording.end, Failure):
             raise AnswerFailed(failure.code, failure.message)
+        return []
 
 
 class Recorder(Protocol):

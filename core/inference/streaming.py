@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Protocol, Self
+from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -16,6 +16,7 @@ from core.inference.recordings import UNRECORDED, Recorder
 from core.inference.tally import Tally
 from core.metrics.meter import Meter
 from core.nodes.router import NodeStream
+from core.nodes.work import Offer, refuse
 
 
 class AnswerStream(Protocol):
@@ -30,14 +31,14 @@ class AnswerStream(Protocol):
         """How it ended, once it is exhausted."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[list[str]]:
-        """Lists of text pieces. Raises GatewayError where the answer breaks off."""
+    async def flow(self, offer: Offer) -> list[str]:
+        """Offers pieces of text as they come; those that are not taken, none at the end. Raises GatewayError."""
         ...
 
 
 class CompletionStream:
     """
-    An async iterator of lists of text pieces; a piece is one token event of the node.
+    An answer in lists of text pieces; a piece is one token event of the node.
 
     When it is exhausted the answer is already counted and `completion` is set. A failure comes out as NodesFailed,
     once; what was delivered until then is counted.
@@ -80,20 +81,23 @@ class CompletionStream:
 
     async def wait_for_text(self, patience_s: float) -> None:
         """Returns when the first text is there or time is up. Raises what kept the text from coming."""
-        self._first = asyncio.ensure_future(self._read())
+        self._first = asyncio.ensure_future(self._read(refuse))
         await asyncio.wait({self._first}, timeout=patience_s)
         if self._first.done() and not self._first.cancelled() and (failure := self._first.exception()) is not None:
             raise failure
 
-    def __aiter__(self) -> Self:
-        return self
+    async def flow(self, offer: Offer) -> list[str]:
+        """
+        Offers pieces as they come in, without a change of tasks, and goes on while they are taken.
 
-    async def __anext__(self) -> list[str]:
+        The result is what was not taken, and nothing at the end. Every piece is offered once.
+        """
         first, self._first = self._first, None
-        pieces = await (self._read() if first is None else first)
-        if not pieces:
-            raise StopAsyncIteration
-        return pieces
+        if first is not None:
+            pieces = await first
+            if not (pieces and offer(pieces)):
+                return pieces
+        return await self._read(offer)
 
     async def aclose(self) -> None:
         """Ends the node's work and settles; to be called however it ended, more than once is harmless."""
@@ -109,16 +113,22 @@ class CompletionStream:
         else:
             await self._tally.keep()
 
-    async def _read(self) -> list[str]:
-        """The next pieces; none at the end, which may be the very first thing that comes."""
+    async def _read(self, offer: Offer) -> list[str]:
         try:
-            pieces: list[str] = await anext(self._source, [])
+            pieces = await self._source.flow(partial(self._pass_on, offer))
         except GatewayError as error:
             await self._fail(error)
             raise
         if not pieces:
             await self._finish()
-            return pieces
+        return pieces
+
+    def _pass_on(self, offer: Offer, pieces: list[str]) -> bool:
+        self._note(pieces)
+        return offer(pieces)
+
+    def _note(self, pieces: list[str]) -> None:
+        """They are about to leave."""
         self._meter.add(pieces)
         self._recorder.add(pieces)
         if not self._started:
@@ -126,7 +136,6 @@ class CompletionStream:
             self._tally.delivered(self._meter, self._source.answer.node)
         elif self.grant.charge is not None:
             self._tally.passed(len(pieces), self._meter, self._source.answer.node)
-        return pieces
 
     async def _finish(self) -> None:
         answer = self._source.answer

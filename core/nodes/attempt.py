@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from core.nodes.node import Node, NodeKind
 from core.nodes.relay.answer import RelayAnswer
@@ -13,7 +14,7 @@ from core.nodes.transport.refusal import MAX_BODY, refusal
 from core.nodes.transport.sse import EventFraming
 from core.nodes.transport.transports import NodeExchange, NodeTransport
 from core.nodes.transport.wire import MAX_JSON, request
-from core.nodes.work import NodeAnswer, Work
+from core.nodes.work import NodeAnswer, Offer, Work, refuse
 
 REFUSALS = (400, 413, 422)  # the request's fault; any other 4xx is the node's: a wrong path, secret, model or load
 ANSWERS: dict[NodeKind, type[Answer]] = {
@@ -40,7 +41,7 @@ class Timeouts:
 
 class Attempt:
     """
-    One request, served by one node: `whole`, or `open` and then `pieces` until there are none.
+    One request, served by one node: `whole`, or `open` and then `flow` until it gives nothing.
 
     They raise NodeFailure (the node's fault), NodeRefused (the request's fault), or what the transport was interrupted
     with; failed or cancelled, they have closed the connection already.
@@ -61,6 +62,8 @@ class Attempt:
         self._framing = EventFraming()
         self._exchange: NodeExchange | None = None
         self._failure: NodeFailed | None = None  # met behind pieces that are handed out first
+        self._offer: Offer = refuse
+        self._refused: list[str] = []
         self._answering = self._begun = False
 
     async def whole(self) -> None:
@@ -76,7 +79,7 @@ class Attempt:
             exchange = await self._send(self._due(), stream=True)
             media_type = exchange.headers.get(b"content-type", b"").lower()
             if media_type.startswith(b"text/event-stream"):
-                self.first = await self._read_pieces(exchange)
+                self.first = await self._flow(exchange)
             elif media_type.startswith(b"application/json"):
                 text = await self._read_whole(exchange)  # Petals, whatever was asked
                 self.first = [text] if text else []
@@ -87,12 +90,13 @@ class Attempt:
             raise
         self._begun = True
 
-    async def pieces(self) -> list[str]:
-        """The next pieces, at least one unless the answer has ended."""
+    async def flow(self, offer: Offer) -> list[str]:
+        """Offers pieces as they come; the first that are not taken, or none when the answer has ended."""
         if self._answer.ended or self._exchange is None:
             return []
+        self._offer = offer
         try:
-            return await self._read_pieces(self._exchange)
+            return await self._flow(self._exchange)
         except BaseException:
             self.close()
             raise
@@ -128,21 +132,29 @@ class Attempt:
         self._end(exchange)
         return text
 
-    async def _read_pieces(self, exchange: NodeExchange) -> list[str]:
+    async def _flow(self, exchange: NodeExchange) -> list[str]:
         if self._failure is not None:
             raise self._failure
-        due = self._due()
-        while not self._answer.ended:
-            chunk = await exchange.chunk(due)
-            if not chunk:
-                raise NodeBroken("its stream has no end mark")
-            events = self._framing.feed(chunk)
-            if pieces := self._texts(exchange, events):
-                return pieces
-            if events:  # comments do not buy time, events without text do: the node is thinking
-                self._answering = True
-                due = self._due()
-        return []
+        self._refused = []
+        await exchange.flow(partial(self._take, exchange), self._due())
+        if not (self._refused or self._answer.ended):
+            raise NodeBroken("its stream has no end mark")
+        return self._refused
+
+    def _take(self, exchange: NodeExchange, chunk: bytes) -> bool:
+        """The way of each token: it runs where its bytes come in, and does not wait."""
+        events = self._framing.feed(chunk)
+        if not events:  # comments do not buy time; events without text do, since the node is thinking
+            return True
+        texts = self._texts(exchange, events)
+        if texts and not self._offer(texts):
+            self._refused = texts
+            return False
+        if self._failure is not None:
+            raise self._failure
+        self._answering = True
+        exchange.extend(self._due())
+        return not self._answer.ended
 
     def _texts(self, exchange: NodeExchange, events: list[bytes]) -> list[str]:
         texts: list[str] = []

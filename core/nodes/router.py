@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Self
+from functools import partial
 
 from core.errors import NodesFailed, NoNodes
 from core.nodes.attempt import Attempt, Timeouts
@@ -15,7 +15,7 @@ from core.nodes.registry import NodeRegistry
 from core.nodes.selection import RoundRobin
 from core.nodes.transport.failures import NodeFailure
 from core.nodes.transport.transports import NodeTransport
-from core.nodes.work import NodeAnswer, Work
+from core.nodes.work import NodeAnswer, Offer, Work
 
 ATTEMPTS = 3
 
@@ -105,10 +105,11 @@ class NodeRouter:
 
 class NodeStream:
     """
-    An answer's text, one list of pieces at a time, none of them empty; each piece is a token event of the node.
+    An answer's text in lists of pieces, none of them empty; each piece is a token event of the node.
 
-    Raises what `NodeRouter.complete` does before the first piece. After it a failure is NodesFailed, and nothing is
-    tried again: the text could not be told from a repetition. Cancelled or closed, the node's work ends at once.
+    `flow` offers them as they come in, and gives what is not taken: nothing at the end. It raises what
+    `NodeRouter.complete` does before the first piece. After it a failure is NodesFailed, and nothing is tried again:
+    the text could not be told from a repetition. Cancelled or closed, the node's work ends at once.
     """
 
     def __init__(self, router: NodeRouter, work: Work) -> None:
@@ -125,21 +126,17 @@ class NodeStream:
             raise RuntimeError("the stream has not begun")
         return self._attempt.result()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[str]:
+    async def flow(self, offer: Offer) -> list[str]:
         if self._over:
-            raise StopAsyncIteration
+            return []
         if self._attempt is None or self._flight is None:
             self._attempt, self._flight = await self._router.serve(self._work, Attempt.open)
-            pieces = self._attempt.first
-        else:
-            pieces = await self._go_on(self._attempt, self._flight)
+            first = self._attempt.first
+            if first and not self._pass_on(self._flight, offer, first):
+                return first
+        pieces = await self._go_on(self._attempt, self._flight, partial(self._pass_on, self._flight, offer))
         if not pieces:
             self._end(self._attempt, self._flight)
-            raise StopAsyncIteration
-        self._flight.moved(len(pieces))
         return pieces
 
     async def aclose(self) -> None:
@@ -149,14 +146,18 @@ class NodeStream:
             self._attempt.close()
             self._flight.left()
 
+    def _pass_on(self, flight: Flight, offer: Offer, pieces: list[str]) -> bool:
+        flight.moved(len(pieces))
+        return offer(pieces)
+
     def _end(self, attempt: Attempt, flight: Flight) -> None:
         if not self._over:
             self._over = True
             self._router.succeeded(attempt, flight)
 
-    async def _go_on(self, attempt: Attempt, flight: Flight) -> list[str]:
+    async def _go_on(self, attempt: Attempt, flight: Flight, offer: Offer) -> list[str]:
         try:
-            return await attempt.pieces()
+            return await attempt.flow(offer)
         except NodeFailure as failure:
             if self._over:  # it was closed meanwhile
                 return []

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from core.inference.completion import FinishReason
 from core.inference.requests import Message
 from core.nodes.node import Node
+
+Offer = Callable[[list[str]], bool]  # takes pieces of text without waiting; or none of them, and says False
+
+
+def refuse(_: list[str]) -> bool:
+    """An offer that nobody takes."""
+    return False
 
 
 class Work(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -20,7 +20,7 @@ from core.inference.answers.relay import AnswerRelay
 from core.inference.service import InferenceService
 from core.nodes.node import Node
 from core.nodes.router import NodeRouter
-from core.nodes.work import NodeAnswer
+from core.nodes.work import NodeAnswer, Offer
 from core.store import Store
 from core.worker_id import new_worker_id
 from tests.access.gates import gate
@@ -55,18 +55,17 @@ class Speech:
         self._closed = False
         self.answer = NodeAnswer(NODE, "", "stop", None, None, 0)
 
-    def __aiter__(self) -> Speech:
-        return self
-
-    async def __anext__(self) -> list[str]:
-        await self._script.gate.wait()
-        await asyncio.sleep(self._script.pause_s)
-        if self._script.failure is not None:
-            raise self._script.failure
-        if not self._left:
-            raise StopAsyncIteration
-        self._script.said += 1
-        return self._left.pop(0)
+    async def flow(self, offer: Offer) -> list[str]:
+        while True:
+            await self._script.gate.wait()
+            await asyncio.sleep(self._script.pause_s)
+            if self._script.failure is not None:
+                raise self._script.failure
+            if not self._left or self._closed:
+                return []
+            self._script.said += 1
+            if not offer(batch := self._left.pop(0)):
+                return batch
 
     async def aclose(self) -> None:
         self._script.closed += not self._closed

@@ -38,10 +38,11 @@ from core.inference.requests import InferenceRequest, Message
 from core.inference.service import InferenceService
 from core.nodes.node import Node
 from core.nodes.router import NodeRouter
-from core.nodes.work import NodeAnswer
+from core.nodes.work import NodeAnswer, Offer
 from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB, gate, used
 from tests.fakes.redis_server import RedisServer
+from tests.streams import lists
 
 DOOR = "/v1/completions"
 NODE = Node("http://node")
@@ -80,16 +81,14 @@ class Speech:
         self._left = list(nodes.pieces)
         self.answer = NodeAnswer(NODE, "", "length", None, None, 0)
 
-    def __aiter__(self) -> Speech:
-        return self
-
-    async def __anext__(self) -> list[str]:
+    async def flow(self, offer: Offer) -> list[str]:
         await self._nodes.gate.wait()
-        if self._left:
-            return self._left.pop(0)
+        while self._left:
+            if not offer(batch := self._left.pop(0)):
+                return batch
         if self._nodes.failure is not None:
             raise self._nodes.failure
-        raise StopAsyncIteration
+        return []
 
     async def aclose(self) -> None:
         pass
@@ -120,7 +119,7 @@ def told(completion: Completion) -> tuple[object, ...]:
 async def read(inference: RepeatableInference, caller: Caller = ADA) -> tuple[list[str], Completion]:
     """A whole stream under KEY."""
     async with inference.stream(caller, ASKED, KEY) as stream:
-        pieces = [piece async for batch in stream for piece in batch]
+        pieces = [piece async for batch in lists(stream) for piece in batch]
         return pieces, stream.completion
 
 
@@ -129,7 +128,7 @@ async def read_broken(inference: RepeatableInference) -> tuple[list[str], Gatewa
     heard: list[str] = []
     async with inference.stream(ADA, ASKED, KEY) as stream:
         with pytest.raises(GatewayError) as broken:  # noqa: PT012 - what came before matters
-            async for batch in stream:
+            async for batch in lists(stream):
                 heard += batch
     return heard, broken.value
 
@@ -372,7 +371,7 @@ class TestAStream:
 
     async def test_whose_client_left_is_given_as_far_as_it_was_paid(self, store: Store, nodes: ScriptedNodes) -> None:
         async with worker(store, nodes).stream(ADA, ASKED, KEY) as stream:
-            async for batch in stream:
+            async for batch in lists(stream):
                 assert batch == PIECES[0]
                 break
         again, error = await read_broken(worker(store, nodes))

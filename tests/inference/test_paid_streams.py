@@ -38,6 +38,7 @@ from tests.access.gates import ADA, CATALOG, LIMITS
 from tests.billing.paying import Books
 from tests.fakes.clock import FakeClock
 from tests.inference.test_streaming import Account, Source
+from tests.streams import following, lists
 
 MODEL = CATALOG.require("small")
 GRANT = Grant("req_1", ADA, Tier.PRO, MODEL, 1000, None, Charge(1000, 10**9, 1001))
@@ -85,7 +86,7 @@ def stream_of(account: Account, *script: list[str] | NodesFailed) -> CompletionS
 async def read(stream: CompletionStream, times: int) -> None:
     """So many lists of pieces; what was to be told of each is told."""
     for _ in range(times):
-        await anext(stream)
+        await following(stream)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -146,7 +147,7 @@ class TestCheckpoints:
         account.away = True
         stream = stream_of(account, *[["a"]] * 100)
 
-        assert len([pieces async for pieces in stream]) == 100
+        assert len([pieces async for pieces in lists(stream)]) == 100
 
 
 class TestSlowStreams:
@@ -286,7 +287,7 @@ class TestWhole:
 class TestStreamed:
     async def test_is_charged_before_its_end(self, shop: Shop, books: Books) -> None:
         async with shop.service(Nodes(["a"], ["b"])).stream(ADA, REQUEST) as stream:
-            assert [pieces async for pieces in stream] == [["a"], ["b"]]
+            assert [pieces async for pieces in lists(stream)] == [["a"], ["b"]]
 
             assert is_settled(books, 3)
             assert stream.completion.paid == Paid(cost=3, left=10**9 - 3)
@@ -294,8 +295,8 @@ class TestStreamed:
 
     async def test_whose_client_leaves_in_its_middle_is_charged_what_left(self, shop: Shop, books: Books) -> None:
         async with shop.service(Nodes(["a"], ["b"], ["c"], waits=True)).stream(ADA, REQUEST) as stream:
-            await anext(stream)
-            await anext(stream)
+            await following(stream)
+            await following(stream)
             assert books.credit()["cum"] == 0
 
         assert is_settled(books, 3)
@@ -303,9 +304,9 @@ class TestStreamed:
 
     async def test_that_breaks_off_is_charged_what_left(self, shop: Shop, books: Books) -> None:
         async with shop.service(Nodes(["a"], NodesFailed())).stream(ADA, REQUEST) as stream:
-            await anext(stream)
+            await following(stream)
             with pytest.raises(NodesFailed):
-                await anext(stream)
+                await following(stream)
 
         assert is_settled(books, 2)
 

@@ -20,8 +20,9 @@ from core.inference.tally import Tally
 from core.metrics.meter import Meter
 from core.nodes.node import Node
 from core.nodes.router import NodeStream
-from core.nodes.work import NodeAnswer
+from core.nodes.work import NodeAnswer, Offer
 from tests.fakes.clock import FakeClock
+from tests.streams import following, lists
 
 MODEL = Model(id="m", name="", description="", tier=Tier.FREE, max_tokens=10, context_length=100)
 GRANT = Grant("req_1", Caller("0x1"), Tier.FREE, MODEL, 10, None)
@@ -66,18 +67,17 @@ class Source:
         self.closed = 0
         self.answer = NodeAnswer(NODE, "", "stop", None, None, 0)
 
-    def __aiter__(self) -> Source:
-        return self
-
-    async def __anext__(self) -> list[str]:
+    async def flow(self, offer: Offer) -> list[str]:
         while self.script:
             step = self.script.pop(0)
             if isinstance(step, GatewayError):
                 raise step
             if isinstance(step, list):
-                return step
-            await asyncio.sleep(step)
-        raise StopAsyncIteration
+                if not offer(step):
+                    return step
+            else:
+                await asyncio.sleep(step)
+        return []
 
     async def aclose(self) -> None:
         self.closed += 1
@@ -101,14 +101,14 @@ class TestAWholeStream:
         stream = stream_of(Source(["a", "b"], ["c"]), account)
         await stream.wait_for_text(1)
 
-        assert [pieces async for pieces in stream] == [["a", "b"], ["c"]]
+        assert [pieces async for pieces in lists(stream)] == [["a", "b"], ["c"]]
         assert account.told == [("delivered",), ("commit", 3, NODE.url)]
         assert stream.completion.usage == Usage(1, 3, 4)
         assert stream.completion.finish_reason == "stop"
 
     async def test_is_counted_once_however_often_it_is_closed(self, account: Account) -> None:
         stream = stream_of(Source(["a"]), account)
-        assert [pieces async for pieces in stream] == [["a"]]
+        assert [pieces async for pieces in lists(stream)] == [["a"]]
         await stream.aclose()
         await stream.aclose()
 
@@ -118,14 +118,14 @@ class TestAWholeStream:
         stream = stream_of(Source(), account)
         await stream.wait_for_text(1)
 
-        assert [pieces async for pieces in stream] == []
+        assert [pieces async for pieces in lists(stream)] == []
         assert stream.completion.usage.completion_tokens == 0
         assert account.told == [("commit", 0, NODE.url)]
 
     async def test_that_is_paid_tells_its_price_at_its_end(self, account: Account) -> None:
         account.paid = Paid(cost=2 * 10**12, left=0)
         stream = stream_of(Source(["a"]), account)
-        assert [pieces async for pieces in stream] == [["a"]]
+        assert [pieces async for pieces in lists(stream)] == [["a"]]
 
         assert stream.completion.usage == Usage(1, 1, 2)
         assert stream.completion.told_usage == stream.usage == Usage(1, 1, 2, cost_plm="0.000002", balance_plm="0")
@@ -149,7 +149,7 @@ class TestAStreamThatFails:
         stream = stream_of(Source(0.05, NodesFailed()), account)
         await stream.wait_for_text(0.001)
         with pytest.raises(NodesFailed):
-            await anext(stream)
+            await following(stream)
 
         assert account.told == [("hand back",)]
 
@@ -157,7 +157,7 @@ class TestAStreamThatFails:
         stream = stream_of(Source(["a"], ["b"], NodesFailed()), account)
         heard = []
         with pytest.raises(NodesFailed):  # noqa: PT012 - what came before matters
-            async for pieces in stream:
+            async for pieces in lists(stream):
                 heard += pieces
         await stream.aclose()
 
@@ -168,7 +168,7 @@ class TestAStreamThatFails:
         account.away = True
         stream = stream_of(Source(["a"]), account)
 
-        assert [pieces async for pieces in stream] == [["a"]]
+        assert [pieces async for pieces in lists(stream)] == [["a"]]
         assert stream.completion.usage.completion_tokens == 1
 
 
@@ -186,7 +186,7 @@ class TestAReaderWhoLeaves:
     async def test_in_the_middle_is_counted_as_far_as_it_came(self, account: Account) -> None:
         source = Source(["a", "b"], 60, ["c"])
         stream = stream_of(source, account)
-        assert await anext(stream) == ["a", "b"]
+        assert await following(stream) == ["a", "b"]
         await stream.aclose()
 
         assert source.closed == 1
@@ -195,7 +195,7 @@ class TestAReaderWhoLeaves:
     async def test_in_the_middle_is_told_what_it_cost(self, account: Account) -> None:
         account.paid = Paid(cost=3 * 10**12, left=10**18)
         stream = stream_of(Source(["a", "b"], 60, ["c"]), account)
-        assert await anext(stream) == ["a", "b"]
+        assert await following(stream) == ["a", "b"]
         before = stream.usage
         await stream.aclose()
 
@@ -204,9 +204,9 @@ class TestAReaderWhoLeaves:
 
     async def test_while_the_end_is_counted_changes_nothing(self, account: Account) -> None:
         stream = stream_of(Source(["a"]), account)
-        assert await anext(stream) == ["a"]
+        assert await following(stream) == ["a"]
         account.gate.clear()
-        reader = asyncio.ensure_future(anext(stream, None))
+        reader = asyncio.ensure_future(following(stream))
         await asyncio.sleep(0.01)
         reader.cancel()
         with suppress(asyncio.CancelledError):

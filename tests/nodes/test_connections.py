@@ -20,6 +20,7 @@ from core.nodes.transport.failures import NodeBroken, NodeHungUp, NodeSilent, No
 from core.nodes.transport.origin import Request
 from core.nodes.transport.pool import ConnectionPool
 from tests.nodes.raw_server import CLOSE, RESET, STALL, raw_server, until
+from tests.streams import following_bytes
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -183,7 +184,7 @@ class TestKeepAlive:
         async with raw_server([CHUNKED + b"2\r\nok\r\n", 0.05, b"0\r\n\r\n"]) as server:
             for _ in range(2):
                 exchange = await pool.post(server.url, ASKED, due())
-                assert await exchange.chunk(due()) == b"ok"
+                assert await following_bytes(exchange, due()) == b"ok"
                 exchange.release()
                 await asyncio.sleep(0.1)
             assert server.accepted == 1
@@ -192,7 +193,7 @@ class TestKeepAlive:
     async def test_one_whose_framing_never_ends_is_not(self, pool: ConnectionPool) -> None:
         async with raw_server([CHUNKED + b"2\r\nok\r\n", STALL]) as server:
             exchange = await pool.post(server.url, ASKED, due())
-            await exchange.chunk(due())
+            await following_bytes(exchange, due())
             exchange.release()
             await until(lambda: pool.connections == 0)
 
@@ -248,9 +249,9 @@ class TestLeaving:
         async with raw_server([CHUNKED + b"2\r\nok\r\n", 0.02, way]) as server:
             exchange = await pool.post(server.url, ASKED, due())
             await asyncio.sleep(0.05)
-            assert await exchange.chunk(due()) == b"ok"
+            assert await following_bytes(exchange, due()) == b"ok"
             with pytest.raises(NodeBroken):
-                await exchange.chunk(due())
+                await following_bytes(exchange, due())
 
     async def test_an_answer_that_is_all_there_survives_an_interruption(self, pool: ConnectionPool) -> None:
         async with raw_server([OK]) as server:
@@ -264,7 +265,7 @@ class TestLeaving:
             exchange = await pool.post(server.url, ASKED, due())
             pool.interrupt(RuntimeError("enough"))
             with pytest.raises(RuntimeError, match="enough"):
-                await exchange.chunk(due())
+                await following_bytes(exchange, due())
             with pytest.raises(RuntimeError, match="enough"):
                 await pool.post(server.url, ASKED, due())
 
@@ -282,9 +283,9 @@ class TestTime:
     async def test_a_later_deadline_takes_the_place_of_an_earlier_one(self, pool: ConnectionPool) -> None:
         async with raw_server([CHUNKED, 0.6, b"2\r\nok\r\n", 0.3, b"2\r\nko\r\n0\r\n\r\n"]) as server:
             exchange = await pool.post(server.url, ASKED, due(0.5))
-            assert await exchange.chunk(due(3)) == b"ok"
+            assert await following_bytes(exchange, due(3)) == b"ok"
             with pytest.raises(NodeSilent):
-                await exchange.chunk(due(0.05))
+                await following_bytes(exchange, due(0.05))
         assert pool.connections == 0
 
     async def test_refused_connections_are_told_at_once(self, pool: ConnectionPool) -> None:
@@ -313,7 +314,7 @@ class TestBackPressure:
             await asyncio.sleep(0.2)
             assert exchange._size < HIGH_WATER + 300_000
             size = 0
-            while chunk := await exchange.chunk(due()):
+            while chunk := await following_bytes(exchange, due()):
                 size += len(chunk)
             exchange.release()
             assert size == 400 * 50_000

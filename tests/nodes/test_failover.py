@@ -14,6 +14,7 @@ from core.nodes.router import NodeStream
 from core.nodes.work import NodeAnswer
 from tests.fakes.node_server import Fault, NodeServer
 from tests.nodes.network import MODEL, Network, known, work
+from tests.streams import following, lists
 
 KINDS = ["petals", "agent", "openai"]
 GOOD = "All is well."
@@ -78,7 +79,7 @@ class TestFaultBeforeTheAnswer:
         router = await network.router(bad, good)
 
         stream = router.stream(work())
-        pieces = [piece async for some in stream for piece in some]
+        pieces = [piece async for some in lists(stream) for piece in some]
 
         assert ("".join(pieces), stream.answer.node.url) == (GOOD, good.url)
         assert stream.answer.pieces == 3
@@ -88,7 +89,7 @@ class TestFaultBeforeTheAnswer:
         bad, good = await pair(network, "petals", fault)
         router = await network.router(bad, good)
 
-        assert [some async for some in router.stream(work())] == [[GOOD]]
+        assert [some async for some in lists(router.stream(work()))] == [[GOOD]]
 
     async def test_the_retry_of_one_request_does_not_cost_the_good_node_its_turn(self, network: Network) -> None:
         bad, good = await pair(network, "petals", Fault.ERROR)
@@ -110,7 +111,7 @@ class TestFaultBeforeTheAnswer:
     async def test_json_from_a_node_that_should_stream_is_one_piece(self, network: Network, kind: str) -> None:
         router = await network.router(await network.node(kind=kind, answers=[GOOD], fault=Fault.JSON_ANYWAY))
 
-        assert [some async for some in router.stream(work())] == [[GOOD]]
+        assert [some async for some in lists(router.stream(work()))] == [[GOOD]]
 
 
 @pytest.mark.asyncio
@@ -128,8 +129,7 @@ class TestFaultWithinTheAnswer:
         assert pieces[0] == "Some"
         assert stream.answer.node.url == bad.url
         assert good.generated == []
-        with pytest.raises(StopAsyncIteration):
-            await anext(stream)
+        assert await following(stream) == []
 
     @pytest.mark.parametrize("kind", ["agent", "openai"])
     async def test_a_fault_that_comes_along_with_the_first_token_is_not_too_late(
@@ -146,7 +146,7 @@ class TestFaultWithinTheAnswer:
         bad, good = await pair(network, "agent", Fault.CUT_LINE, answers=["Some words."], delay_s=0.02)
         router = await network.router(bad)
         for _ in range(2):
-            await anext(stream := router.stream(work()))
+            await following(stream := router.stream(work()))
             with pytest.raises(NodesFailed):
                 await _exhaust(stream, [])
         await network.share(known(bad), known(good))
@@ -171,7 +171,7 @@ class TestRefusal:
         router = await network.router(node, other)
 
         with pytest.raises(NodeRefused, match="less than or equal to 4096"):
-            await (anext(router.stream(work())) if streamed else router.complete(work()))
+            await (following(router.stream(work())) if streamed else router.complete(work()))
 
         assert len(node.generated) == 1
         assert other.generated == []
@@ -202,7 +202,7 @@ class TestAttempts:
         with pytest.raises(NoNodes):
             await router.complete(work(model="meta-llama/Llama-3.1-8B"))
         with pytest.raises(NoNodes):
-            await anext(router.stream(work(model="meta-llama/Llama-3.1-8B")))
+            await following(router.stream(work(model="meta-llama/Llama-3.1-8B")))
 
     async def test_three_nodes_are_tried_and_no_more(self, network: Network) -> None:
         nodes = [await network.node(kind="agent", fault=Fault.ERROR) for _ in range(5)]
@@ -225,7 +225,7 @@ class TestAttempts:
         node = await network.node(kind="agent", fault=Fault.STALL_FIRST)
         router = await network.router(node)
         with pytest.raises(NodesFailed):
-            await anext(router.stream(work()))
+            await following(router.stream(work()))
 
         assert len(node.generated) == 1
 
@@ -276,7 +276,7 @@ class TestDeadlines:
         time = asyncio.get_running_loop().time
         began = time()
         with pytest.raises(NodesFailed):
-            await anext(router.stream(work()))
+            await following(router.stream(work()))
 
         assert 0.29 <= time() - began < 1
         assert [len(node.generated) for node in nodes] == [1, 1, 0]
@@ -286,7 +286,7 @@ class TestDeadlines:
         router = await network.router(node, timeouts=Timeouts(first_token_s=0.05, token_s=0.05, total_s=2))
 
         assert (await router.complete(work())).text == "a b c"
-        assert [some async for some in router.stream(work())] == [["a b c"]]
+        assert [some async for some in lists(router.stream(work()))] == [["a b c"]]
 
     async def test_a_whole_answer_ends_with_the_total(self, network: Network) -> None:
         node = await network.node(kind="petals", fault=Fault.STALL_FIRST)
@@ -301,13 +301,13 @@ class TestDeadlines:
         node = await network.node(kind="agent", answers=["a b c d e f"], delay_s=0.1)
         router = await network.router(node, timeouts=Timeouts(first_token_s=0.5, token_s=0.5, total_s=5))
 
-        assert "".join([piece async for some in router.stream(work()) for piece in some]) == "a b c d e f"
+        assert "".join([piece async for some in lists(router.stream(work())) for piece in some]) == "a b c d e f"
 
     async def test_a_consumer_that_is_slow_is_not_the_nodes_fault(self, network: Network) -> None:
         node = await network.node(kind="agent", answers=["a b c"], delay_s=0.01)
         router = await network.router(node, timeouts=Timeouts(first_token_s=2, token_s=0.1, total_s=5))
         pieces = []
-        async for some in router.stream(work()):
+        async for some in lists(router.stream(work())):
             pieces += some
             await asyncio.sleep(0.2)
 
@@ -359,9 +359,9 @@ class TestLeaving:
     async def test_a_caller_who_leaves_ends_the_work_of_a_stream(self, network: Network, kind: str, way: str) -> None:
         node = await network.node(kind=kind, fault=Fault.STALL_BETWEEN, answers=["a b c"], after=1)
         stream = (await network.router(node, timeouts=Timeouts(first_token_s=5, token_s=5, total_s=9))).stream(work())
-        assert await anext(stream) == ["a"]
+        assert await following(stream) == ["a"]
         if way == "cancel":
-            waiting = asyncio.ensure_future(anext(stream))
+            waiting = asyncio.ensure_future(following(stream))
             await asyncio.sleep(0.01)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -371,7 +371,7 @@ class TestLeaving:
         await node.idle()
 
         assert node.left == 1
-        assert [some async for some in stream] == []
+        assert [some async for some in lists(stream)] == []
         assert stream.answer.pieces == 1
         assert len(network.registry.available(MODEL)) == 1
 
@@ -399,5 +399,5 @@ class TestLeaving:
 
 
 async def _exhaust(stream: NodeStream, pieces: list[str]) -> None:
-    async for some in stream:
+    async for some in lists(stream):
         pieces += some

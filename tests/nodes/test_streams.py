@@ -16,6 +16,7 @@ from core.nodes.transport.pool import ConnectionPool
 from tests.fakes.node_server import Fault
 from tests.nodes.network import Network, known, work
 from tests.nodes.raw_server import until
+from tests.streams import following, lists
 
 KINDS = ["petals", "agent", "openai"]
 PATIENT = Timeouts(first_token_s=5, token_s=5, total_s=9)
@@ -38,7 +39,7 @@ class TestSegments:
         router = await network.router(await network.node(kind=kind, answers=[tokens]))
         stream = router.stream(work())
 
-        pieces = [piece async for some in stream for piece in some]
+        pieces = [piece async for some in lists(stream) for piece in some]
 
         assert pieces == ["Hel", "lo", ", ", "world"]
         assert stream.answer.pieces == 4
@@ -49,7 +50,7 @@ class TestSegments:
         node = await network.node(kind=kind, answers=["a b c"], after=1, fault=Fault.STALL_BETWEEN)
         stream = (await network.router(node, timeouts=PATIENT)).stream(work())
 
-        assert await asyncio.wait_for(anext(stream), 2) == ["a"]
+        assert await asyncio.wait_for(following(stream), 2) == ["a"]
         await stream.aclose()
 
     async def test_a_reader_that_pauses_lets_the_node_wait(self, network: Network) -> None:
@@ -57,11 +58,11 @@ class TestSegments:
         node = await network.node(kind="agent", answers=[tokens])
         router = await network.router(node, timeouts=PATIENT)
         stream = router.stream(work(max_tokens=100_000))
-        await anext(stream)
+        await following(stream)
         await asyncio.sleep(0.3)
 
         assert node.working == 1  # 8 MB do not fit into any buffer on the way
-        assert sum([len(some) async for some in stream]) > 90_000
+        assert sum([len(some) async for some in lists(stream)]) > 90_000
 
 
 @pytest.mark.asyncio
@@ -93,7 +94,7 @@ class TestStopSequences:
         router = await network.router(node)
         stream = router.stream(work(inputs_stop=("### USER:",)))
 
-        assert [some async for some in stream] == []
+        assert [some async for some in lists(stream)] == []
         assert (await router.complete(work(inputs_stop=("### USER:",)))).text == ""
 
     async def test_an_openai_node_gets_the_users_stops_and_cuts_itself(self, network: Network) -> None:
@@ -111,7 +112,7 @@ class TestStopSequences:
         asked = work(stop=("one",))
 
         if streamed:
-            assert [some async for some in router.stream(asked)] == []
+            assert [some async for some in lists(router.stream(asked))] == []
         else:
             assert (await router.complete(asked)).finish_reason == "stop"
         assert len(node.generated) == 1
@@ -123,13 +124,13 @@ class TestStopSequences:
         with pytest.raises(NodesFailed):
             await router.complete(work())
         with pytest.raises(NodesFailed):
-            await anext(router.stream(work()))
+            await following(router.stream(work()))
 
     async def test_a_node_that_only_reasoned_has_answered(self, network: Network) -> None:
         node = await network.node(kind="openai", fault=Fault.EMPTY, reasoning=True)
         stream = (await network.router(node)).stream(work())
 
-        assert [some async for some in stream] == []
+        assert [some async for some in lists(stream)] == []
 
 
 @pytest.mark.asyncio
@@ -150,7 +151,7 @@ class TestSpecialTokens:
     async def test_nothing_but_special_tokens_is_an_empty_answer(self, network: Network) -> None:
         router = await network.router(await network.node(kind="agent", answers=[["</s>"]]))
         with pytest.raises(NodesFailed):
-            await anext(router.stream(work()))
+            await following(router.stream(work()))
 
 
 @pytest.mark.asyncio
@@ -254,7 +255,7 @@ class TestConnections:
         node = await network.node(kind="agent", fault=Fault.ERROR_EVENT, after=0)
         router = await network.router(node)
         with pytest.raises(NodesFailed):
-            await anext(router.stream(work()))
+            await following(router.stream(work()))
 
         await until(lambda: network.pool.connections == 0)
         assert (network.pool.connections, node.accepted) == (0, 3)
@@ -270,4 +271,4 @@ class TestConnections:
 
 
 async def _text(stream: NodeStream) -> str:
-    return "".join([piece async for some in stream for piece in some])
+    return "".join([piece async for some in lists(stream) for piece in some])

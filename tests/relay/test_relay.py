@@ -28,6 +28,7 @@ from core.nodes.transport.failures import NodeBroken, NodeFailed, NodeSilent, No
 from core.nodes.transport.origin import Request
 from core.store import Store, open_store
 from tests.fakes.redis_server import RedisServer
+from tests.streams import following_bytes
 
 ADDRESS = "0x" + "ab" * 20
 URL = f"relay://{ADDRESS}"
@@ -102,7 +103,7 @@ class TestTwoWorkers:
         connection.receive(json.dumps({"type": "done", "id": request_id}))
 
         body = b""
-        while chunk := await exchange.chunk(soon()):
+        while chunk := await following_bytes(exchange, soon()):
             body += chunk
         contents = [json.loads(line[6:]).get("content") for line in body.decode().split("\n\n") if line]
         assert contents == ["a", *(f"{number}" for number in range(500)), None]
@@ -111,12 +112,12 @@ class TestTwoWorkers:
     async def test_a_lost_connection_ends_what_waits_for_it(self, workers: tuple[Worker, Worker], place: int) -> None:
         connection = await workers[0].join()
         exchange, _ = await begun(workers[place], connection)
-        assert await exchange.chunk(soon())
+        assert await following_bytes(exchange, soon())
 
         await workers[0].agents.leave(connection)
 
         with pytest.raises(NodeBroken):
-            await exchange.chunk(soon())
+            await following_bytes(exchange, soon())
 
     async def test_a_reconnect_to_the_other_worker_closes_the_first_connection(
         self, workers: tuple[Worker, Worker]
@@ -149,13 +150,13 @@ class TestTwoWorkers:
         here, there = workers
         connection = await here.join()
         exchange, request_id = await begun(there, connection)
-        await exchange.chunk(soon())
+        await following_bytes(exchange, soon())
 
         topic = redis_keys.to_worker(there.worker_id, "relay")
         await here.bus.publish(topic, letters.encode(letters.Part(request_id, 7, "chunk", b"{}")))
 
         with pytest.raises(NodeBroken):
-            await exchange.chunk(soon())
+            await following_bytes(exchange, soon())
 
     async def test_junk_on_the_bus_changes_nothing(self, workers: tuple[Worker, Worker]) -> None:
         here, there = workers
@@ -168,7 +169,7 @@ class TestTwoWorkers:
                 await here.bus.publish(topic, junk)
 
         connection.receive(json.dumps({"type": "done", "id": request_id}))
-        assert b"done" in await exchange.chunk(soon()) + await exchange.chunk(soon())
+        assert b"done" in await following_bytes(exchange, soon()) + await following_bytes(exchange, soon())
 
     async def test_who_leaves_is_forgotten_at_the_agents_worker(self, workers: tuple[Worker, Worker]) -> None:
         connection = await workers[0].join()
@@ -189,7 +190,7 @@ class TestTwoWorkers:
         with pytest.raises(NodeUnreachable):
             await there.transport.post(URL, ASKED, soon())
         connection.receive(json.dumps({"type": "done", "id": request_id}))
-        assert b"chunk" in await exchange.chunk(soon())
+        assert b"chunk" in await following_bytes(exchange, soon())
         assert here.closed == [(1001, "Going away")]
 
     @pytest.mark.parametrize("place", [0, 1], ids=["directly", "over the bus"])
@@ -201,7 +202,7 @@ class TestTwoWorkers:
         workers[place].transport.interrupt(ShuttingDown())
 
         with pytest.raises(ShuttingDown):
-            await exchange.chunk(soon())
+            await following_bytes(exchange, soon())
         with pytest.raises(ShuttingDown):
             await workers[place].transport.post(URL, ASKED, soon())
 

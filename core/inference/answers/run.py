@@ -125,14 +125,16 @@ class Run:
         return AnswerEnd(completion.grant.request_id, model, completion.finish_reason, completion.told_usage)
 
     async def _read(self, stream: CompletionStream) -> None:
-        async for pieces in stream:
-            self._transcript.add(pieces)
-            if self._feed is not None and not self._feed.offer():
+        while await stream.flow(self._take) and not self._is_cancelled:
+            if self._feed is not None:
                 self._is_handing_over = True
                 await self._feed.catch_up()
                 self._is_handing_over = False
-            if self._is_cancelled:
-                break
+
+    def _take(self, pieces: list[str]) -> bool:
+        """Keeps pieces; False when the listener can't take them at once, and when no more are wanted."""
+        self._transcript.add(pieces)
+        return not self._is_cancelled and (self._feed is None or self._feed.offer())
 
     def _left(self, feed: Feed) -> None:
         if feed is self._feed:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from core.nodes.relay import frames
+from core.nodes.transport.exchange import Take
 from core.nodes.transport.failures import NodeBroken, NodeSilent
 
 JSON, EVENTS = {b"content-type": b"application/json"}, {b"content-type": b"text/event-stream"}
@@ -42,22 +43,31 @@ class RelayExchange:
         self._complete = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
+        self._until = 0.0
 
     # -- for the reader
 
     async def begun(self, until: float) -> None:
         """Waits for the first frame. Raises NodeSilent, NodeBroken, or what it was interrupted with."""
+        self._until = until
         while not self.headers:
-            await self._wait(until)
+            await self._wait()
 
-    async def chunk(self, until: float) -> bytes:
-        """The frames since the last call as events, waiting for some; b"" at the end. Raises like `begun`."""
-        return b"".join(map(frames.event, await self._next(until)))
+    async def flow(self, take: Take, until: float) -> None:
+        """Gives `take` the frames as events until it wants no more just now, or the end. Raises like `begun`."""
+        self._until = until
+        while new := await self._next():
+            if not take(b"".join(map(frames.event, new))):
+                return
+
+    def extend(self, until: float) -> None:
+        """Gives the rest of what flows until then."""
+        self._until = until
 
     async def read(self, limit: int, until: float) -> bytes:
         """All frames as they are: one, if the agent keeps to the protocol. Raises like `begun`, and NodeBroken."""
-        body = bytearray()
-        while new := await self._next(until):
+        body, self._until = bytearray(), until
+        while new := await self._next():
             body += b"".join(new)
             if len(body) > limit:
                 raise NodeBroken(f"its answer has more than {limit} bytes")
@@ -100,18 +110,18 @@ class RelayExchange:
 
     # -- within
 
-    async def _next(self, until: float) -> list[bytes]:
+    async def _next(self) -> list[bytes]:
         while not self._frames and not self._complete:
-            await self._wait(until)
+            await self._wait()
         new, self._frames = self._frames, []
         return new
 
-    async def _wait(self, until: float) -> None:
+    async def _wait(self) -> None:
         if self._error is not None:
             raise self._error
         self._news.clear()
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(self._until):
                 await self._news.wait()
         except TimeoutError:
             silent = NodeSilent("it fell silent" if self.headers else "it did not answer in time")

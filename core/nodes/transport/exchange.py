@@ -1,8 +1,10 @@
-"""One request to a node and its answer: the parser fills it, one reader empties it, one timer watches it."""
+"""One request to a node and its answer: the parser fills it, its reader takes what comes, one timer watches it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -12,6 +14,8 @@ from core.nodes.transport.failures import NodeBroken, NodeHungUp, NodeSilent
 MAX_HEAD = 32 * 1024  # bytes of the answer before its body, interim (1xx) answers included
 HIGH_WATER = 64 * 1024  # bytes of body that may wait for their reader; then the node has to wait
 LINGER_S = 1.0  # how long an answer whose text has ended may take to end its framing
+
+Take = Callable[[bytes], bool]  # takes some of a body, and says whether it wants more just now
 
 
 class Line(Protocol):
@@ -41,7 +45,9 @@ class Exchange:
     __slots__ = (
         "_body",
         "_complete",
+        "_context",
         "_error",
+        "_failure",
         "_head_done",
         "_keep_alive",
         "_limit",
@@ -52,6 +58,7 @@ class Exchange:
         "_paused",
         "_received",
         "_size",
+        "_take",
         "_timer",
         "_until",
         "_waiter",
@@ -70,6 +77,9 @@ class Exchange:
         self._body: list[bytes] = []
         self._head_done = self._complete = self._keep_alive = self._paused = self._lingers = False
         self._error: Exception | None = None
+        self._take: Take | None = None
+        self._failure: Exception | None = None  # of `_take`
+        self._context: Context | None = None  # of its reader
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
@@ -81,26 +91,41 @@ class Exchange:
         while not self._head_done:
             await self._wait(until)
 
-    async def chunk(self, until: float) -> bytes:
-        """What has come of the body since the last call, waiting for some; b"" at its end. Raises like `head`."""
-        while not self._body:
-            if self._complete:
-                return b""
-            await self._wait(until)
-        body, self._body, self._size = self._body, [], 0
-        if self._paused:
-            self._resume()
-        return body[0] if len(body) == 1 else b"".join(body)
+    async def flow(self, take: Take, until: float) -> None:
+        """
+        Gives `take` the body as it comes, in the callback of the event loop that received it: a change of tasks for
+        each token would cost more than all that is done with it.
+
+        Returns when `take` wants no more just now, or at the body's end. Raises like `head`, and what `take` raises.
+        """
+        self._take, self._context = take, copy_context()
+        self._watch(until)
+        try:
+            self._pass_on()
+            while self._take is not None and not self._complete:
+                await self._wait(self._until)
+        finally:
+            self._take = self._context = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def extend(self, until: float) -> None:
+        """Gives the rest of what flows until then."""
+        self._watch(until)
 
     async def read(self, limit: int, until: float) -> bytes:
         """The whole body. Raises like `head`, and NodeBroken when it has more than `limit` bytes."""
-        parts, size = [], 0
-        while part := await self.chunk(until):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
+        body = bytearray()
+
+        def take(data: bytes) -> bool:
+            body.extend(data)
+            if len(body) > limit:
                 raise NodeBroken(f"its answer has more than {limit} bytes")
-        return b"".join(parts)
+            return True
+
+        await self.flow(take, until)
+        return bytes(body)
 
     def release(self) -> None:
         """
@@ -130,6 +155,8 @@ class Exchange:
         except (HttpParserError, HttpParserUpgrade):
             self.fail(NodeBroken("its answer is not HTTP"))
             return
+        if self._take is not None:
+            self._pass_on()
         if self._received > (self._limit if self._head_done else MAX_HEAD):
             self.fail(NodeBroken("its answer is too large"))
         elif self._size > HIGH_WATER and not self._paused and self._line is not None:
@@ -185,7 +212,6 @@ class Exchange:
         """Some of the body."""
         self._body.append(data)
         self._size += len(data)
-        self._wake()
 
     def on_message_complete(self) -> None:
         """The end of an answer, interim ones apart."""
@@ -195,6 +221,20 @@ class Exchange:
             self._wake()
 
     # -- within
+
+    def _pass_on(self) -> None:
+        if not self._body or self._take is None or self._context is None:
+            return
+        body, self._body, self._size = self._body, [], 0
+        if self._paused:
+            self._resume()
+        try:
+            if self._context.run(self._take, body[0] if len(body) == 1 else b"".join(body)):
+                return
+        except Exception as failure:  # noqa: BLE001 - it is its reader's, who waits in `flow`
+            self._failure = failure
+        self._take = None
+        self._wake()
 
     async def _wait(self, until: float) -> None:
         if self._error is not None:

@@ -24,6 +24,8 @@ class EventFraming:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes. Raises NodeBroken when a line or event is too long."""
+        if not self._rest and not self._data and _is_one_event(chunk):
+            return [chunk[6:-2]]
         if self._rest:
             chunk = self._joined(chunk)
         lines = chunk.split(b"\n")
@@ -62,3 +64,14 @@ class EventFraming:
         if self._data:
             events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
             self._data, self._size = [], 0
+
+
+def _is_one_event(chunk: bytes) -> bool:
+    """Whether it is just one event of one line, as nearly all are while tokens come one by one."""
+    return (
+        chunk[:6] == b"data: "
+        and chunk[-2:] == b"\n\n"
+        and chunk.find(b"\n") == len(chunk) - 2
+        and b"\r" not in chunk
+        and len(chunk) <= MAX_LINE
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from core.nodes.transport.exchange import Take
 from core.nodes.transport.origin import Request
 
 
@@ -21,8 +22,12 @@ class NodeExchange(Protocol):
         """By lower-case names."""
         ...
 
-    async def chunk(self, until: float) -> bytes:
-        """What has come of the body since the last call, waiting for some; b"" at its end."""
+    async def flow(self, take: Take, until: float) -> None:
+        """Gives `take` the body as it comes; returns when that wants no more just now, or at the body's end."""
+        ...
+
+    def extend(self, until: float) -> None:
+        """Gives the rest of what flows until then."""
         ...
 
     async def read(self, limit: int, until: float) -> bytes:

@@ -1,0 +1,31 @@
+"""What streams have to say in one turn of the event loop, sent at its end."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Outbox:
+    """
+    Writes back to back what was gathered, one client after the other.
+
+    A token's way through the gateway takes longer than a client needs to take it. Written each by itself, every token
+    finds its client's side of the kernel asleep and has to wake it, which costs as much again.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[asyncio.WriteTransport, bytes]] = []
+
+    def put(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """Sends soon, in the order of the calls; a connection that is closed until then gets nothing."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append((transport, data))
+
+    def flush(self) -> None:
+        """Sends now: to be called before something else is written to one of the transports."""
+        waiting, self._waiting = self._waiting, []
+        for transport, data in waiting:
+            if not transport.is_closing():
+                transport.write(data)
