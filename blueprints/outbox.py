@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+MOST_WAITING = 64 * 1024  # bytes; what waits here is not seen by the connections' own limits
+
 
 class Outbox:
     """
@@ -16,16 +18,20 @@ class Outbox:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self._size = 0  # bytes of what waits
 
     def put(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Sends soon, in the order of the calls; a connection that is closed until then gets nothing."""
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))
+        self._size += len(data)
+        if self._size > MOST_WAITING:
+            self.flush()
 
     def flush(self) -> None:
         """Sends now: to be called before something else is written to one of the transports."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._size = self._waiting, [], 0
         for transport, data in waiting:
             if not transport.is_closing():
                 transport.write(data)

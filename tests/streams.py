@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Protocol
 
+from core.errors import GatewayError
 from core.nodes.transport.exchange import Take
 from core.nodes.work import Offer, refuse
 
@@ -32,14 +33,20 @@ async def lists(stream: Flowing) -> AsyncIterator[list[str]]:
             came.append(pieces)
         return is_taken
 
-    try:
-        while pieces := await stream.flow(offer):
-            came.append(pieces)
-            while came:
-                yield came.pop(0)
-    finally:
+    failure, is_over = None, False
+    while not is_over:
+        try:
+            refused = await stream.flow(offer)
+        except GatewayError as error:
+            failure, refused = error, []
         for pieces in came:
             yield pieces
+        came.clear()
+        if refused:
+            yield refused
+        is_over = not refused
+    if failure is not None:
+        raise failure
 
 
 async def following(stream: Flowing) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import engineio
 import socketio
 
+from blueprints.outbox import Outbox
 from blueprints.socket import codec
 from blueprints.socket.packets import TextPacket
 from blueprints.socket.session import Session
@@ -21,9 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
-    """Engine.IO's sessions. `worker_id` is to be set before the first one."""
+    """Engine.IO's sessions. `worker_id` and `outbox` are to be set before the first one."""
 
     worker_id = ""
+    outbox: Outbox
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -11,6 +11,7 @@ from engineio.exceptions import QueueEmpty, SocketIsClosedError
 from engineio.packet import CLOSE, MESSAGE, PONG, UPGRADE, Packet
 from sanic.server.websockets.impl import OPEN, WebsocketImplProtocol
 
+from blueprints.outbox import Outbox
 from blueprints.socket.frame_reader import FrameReader
 from blueprints.socket.frames import frames
 from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
@@ -32,6 +33,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
     def begin(self) -> None:
         """To be called before anything else happens to it."""
         self._allowance = Allowance(PACKETS_PER_S, PACKETS_AT_ONCE, _now())
+        self._outbox: Outbox = self.server.outbox
         self._websocket: Any = None  # of Sanic, or a relayed one
         self._ping: asyncio.Task[None] | None = None
         self._taken = False  # packets were taken from the queue, and maybe not sent yet
@@ -52,8 +54,13 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
         connection = self._straight()
         if connection is None or not connection._can_write.is_set():  # noqa: SLF001 - Sanic's "the transport takes more"
             return False
-        connection.transport.write(frames(packets))
+        self._outbox.put(connection.transport, frames(packets))
         return True
+
+    async def send(self, pkt: Packet) -> None:
+        """As the library's, behind what was written straight."""
+        self._outbox.flush()
+        await super().send(pkt)
 
     async def drained(self) -> None:
         """Returns when nothing waits to be sent. Raises ConnectionError as `deliver` does."""

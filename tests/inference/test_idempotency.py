@@ -42,7 +42,7 @@ from core.nodes.work import NodeAnswer, Offer
 from core.store import Store, open_store
 from tests.access.gates import ADA, ASKED, BOB, gate, used
 from tests.fakes.redis_server import RedisServer
-from tests.streams import lists
+from tests.streams import following, lists
 
 DOOR = "/v1/completions"
 NODE = Node("http://node")
@@ -371,9 +371,7 @@ class TestAStream:
 
     async def test_whose_client_left_is_given_as_far_as_it_was_paid(self, store: Store, nodes: ScriptedNodes) -> None:
         async with worker(store, nodes).stream(ADA, ASKED, KEY) as stream:
-            async for batch in lists(stream):
-                assert batch == PIECES[0]
-                break
+            assert await following(stream) == PIECES[0]
         again, error = await read_broken(worker(store, nodes))
 
         assert again == PIECES[0]
