@@ -12,7 +12,8 @@ from sanic_ext import Extend
 from sanic_ext.config import PRIORITY
 from sanic_ext.extensions.injection.extension import InjectionExtension
 from sanic_ext.extensions.injection.registry import ConstantRegistry, InjectionRegistry
-from sanic_routing.route import Route
+
+Handler = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,21 @@ class _Plan:
 
     services: dict[str, Any]
     guards: dict[str, Callable[[Request], Any]]
+
+    def applied(self, handler: Handler, *, takes_body: bool) -> Handler:
+        """The handler as Sanic may call it. The guards come before the body is read."""
+        services, guards = self.services, tuple(self.guards.items())
+
+        async def serve(request: Request, **arguments: Any) -> Any:
+            for name, guard in guards:
+                made = guard(request)
+                arguments[name] = await made if isawaitable(made) else made
+            if takes_body:
+                await request.receive_body()
+            answer = handler(request, **arguments, **services)
+            return await answer if isawaitable(answer) else answer
+
+        return serve
 
 
 class PlannedInjection(InjectionExtension):  # type: ignore[no-untyped-call] # sanic-ext leaves it so
@@ -34,27 +50,19 @@ class PlannedInjection(InjectionExtension):  # type: ignore[no-untyped-call] # s
 
     def startup(self, bootstrap: Extend) -> None:
         """Called by sanic-ext, whose `add_dependency` and `dependency` go on as ever."""
-        self._plans: dict[str, _Plan] = {}
         self.registry = InjectionRegistry()  # type: ignore[no-untyped-call]
         bootstrap._injection_registry = self.registry  # noqa: SLF001 - as the base class does
         self.constant_registry = bootstrap._constant_registry = ConstantRegistry(self.app.config)  # noqa: SLF001
-        self.app.before_server_start(self._make_plans, priority=PRIORITY)  # when the services are there
-        self.app.add_signal(self._inject, "http.routing.after")  # before the body is read
+        self.app.before_server_start(self._apply_plans, priority=PRIORITY)  # when the services are there
 
-    async def _make_plans(self, app: Sanic) -> None:
+    async def _apply_plans(self, app: Sanic) -> None:
         for route in app.router.routes:
-            is_function = isfunction(route.handler)  # Sanic wraps those of WebSockets: they get their request only
-            self._plans[route.name] = self._plan(get_type_hints(route.handler) if is_function else {})
+            if isfunction(route.handler):  # Sanic wraps those of WebSockets: they get their request only
+                plan = self._plan(get_type_hints(route.handler))
+                route.handler = plan.applied(route.handler, takes_body=not route.extra.ignore_body)
+                route.extra.ignore_body = True  # by Sanic, which reads it before anything is known of the caller
 
     def _plan(self, hints: dict[str, Any]) -> _Plan:
         makers = {name: self.registry[kind].func for name, kind in hints.items() if kind in self.registry}
         guards = {name: make for name, make in makers.items() if "request" in signature(make).parameters}
         return _Plan({name: make() for name, make in makers.items() if name not in guards}, guards)
-
-    async def _inject(self, request: Request, route: Route, **_: Any) -> None:
-        plan = self._plans[route.name]
-        arguments = request.match_info
-        arguments.update(plan.services)
-        for name, guard in plan.guards.items():
-            made = guard(request)
-            arguments[name] = await made if isawaitable(made) else made
