@@ -69,6 +69,8 @@ class NativeFrames:
 class OpenAIFrames:
     """`/v1` streams. The bytes around a piece's text are the same in all its chunks, so they are made once."""
 
+    __slots__ = ("_after", "_before", "_chat", "_head", "_include_usage", "_tail")
+
     def __init__(self, stream: AnswerStream, *, chat: bool, include_usage: bool) -> None:
         kind, prefix = ("chat.completion.chunk", "chatcmpl") if chat else ("text_completion", "cmpl")
         head = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from inspect import isawaitable, isfunction, signature
 from typing import Any, get_type_hints
 
@@ -27,6 +28,7 @@ class _Plan:
         """The handler as Sanic may call it. The guards come before the body is read."""
         services, guards = self.services, tuple(self.guards.items())
 
+        @wraps(handler)  # Sanic looks for marks on it
         async def serve(request: Request, **arguments: Any) -> Any:
             for name, guard in guards:
                 made = guard(request)
@@ -59,8 +61,10 @@ class PlannedInjection(InjectionExtension):  # type: ignore[no-untyped-call] # s
         for route in app.router.routes:
             if isfunction(route.handler):  # Sanic wraps those of WebSockets: they get their request only
                 plan = self._plan(get_type_hints(route.handler))
-                route.handler = plan.applied(route.handler, takes_body=not route.extra.ignore_body)
-                route.extra.ignore_body = True  # by Sanic, which reads it before anything is known of the caller
+                takes_body = not (route.extra.ignore_body or hasattr(route.handler, "is_stream"))
+                route.handler = plan.applied(route.handler, takes_body=takes_body)
+                if takes_body:
+                    route.extra.ignore_body = True  # by Sanic, which reads it before the caller is known
 
     def _plan(self, hints: dict[str, Any]) -> _Plan:
         makers = {name: self.registry[kind].func for name, kind in hints.items() if kind in self.registry}

@@ -26,6 +26,8 @@ WRITE_TIMEOUT_S = 30  # a client that takes nothing for so long is cut off
 class EventStream:
     """An open response that frames are written to."""
 
+    __slots__ = ("_connection", "_http", "_is_chunked", "_loop", "_outbox", "_response", "_room", "_sent_at")
+
     def __init__(self, response: Any, outbox: Outbox) -> None:
         self._response = response
         self._outbox = outbox

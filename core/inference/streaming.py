@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -44,6 +43,11 @@ class CompletionStream:
     once; what was delivered until then is counted.
     """
 
+    __slots__ = (
+        "_completion", "_first", "_meter", "_offer", "_over", "_paid", "_recorder", "_source", "_started",
+        "_tally", "created", "grant",
+    )  # fmt: skip
+
     is_replay = False
 
     def __init__(
@@ -63,6 +67,7 @@ class CompletionStream:
         self._tally = tally
         self._meter = meter
         self._recorder = recorder
+        self._offer: Offer = refuse
         self._first: asyncio.Task[list[str]] | None = None
         self._started = self._over = False
 
@@ -114,20 +119,19 @@ class CompletionStream:
             await self._tally.keep()
 
     async def _read(self, offer: Offer) -> list[str]:
+        self._offer = offer
         try:
-            pieces = await self._source.flow(partial(self._pass_on, offer))
+            pieces = await self._source.flow(self._pass_on)
         except GatewayError as error:
             await self._fail(error)
             raise
+        finally:
+            self._offer = refuse
         if not pieces:
             await self._finish()
         return pieces
 
-    def _pass_on(self, offer: Offer, pieces: list[str]) -> bool:
-        self._note(pieces)
-        return offer(pieces)
-
-    def _note(self, pieces: list[str]) -> None:
+    def _pass_on(self, pieces: list[str]) -> bool:
         """They are about to leave."""
         self._meter.add(pieces)
         self._recorder.add(pieces)
@@ -136,6 +140,7 @@ class CompletionStream:
             self._tally.delivered(self._meter, self._source.answer.node)
         elif self.grant.charge is not None:
             self._tally.passed(len(pieces), self._meter, self._source.answer.node)
+        return self._offer(pieces)
 
     async def _finish(self) -> None:
         answer = self._source.answer

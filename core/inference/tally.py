@@ -29,6 +29,8 @@ class Tally:
     a request that was never settled is handed back by the reaper when its lease ends.
     """
 
+    __slots__ = ("_grant", "_ledger", "_not_noted", "_note", "_noted_at", "_since", "_time")
+
     def __init__(self, ledger: Ledger, grant: Grant) -> None:
         self._ledger = ledger
         self._grant = grant

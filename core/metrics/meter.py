@@ -38,6 +38,8 @@ class Meter:
     Of an answer that `is_paid` our own count is the most: a node can't make its users pay more, only less.
     """
 
+    __slots__ = ("_bytes", "_context_length", "_is_paid", "_max_tokens", "_only_piece", "_pieces", "_request")
+
     def __init__(
         self, request: InferenceRequest, max_tokens: int, context_length: int, *, is_paid: bool = False
     ) -> None:

@@ -47,6 +47,11 @@ class Attempt:
     with; failed or cancelled, they have closed the connection already.
     """
 
+    __slots__ = (
+        "_answer", "_answering", "_begun", "_exchange", "_failure", "_first_due", "_framing", "_kind", "_offer",
+        "_refused", "_time", "_timeouts", "_transport", "_until", "_work", "first", "node", "text",
+    )  # fmt: skip
+
     def __init__(self, node: Node, work: Work, transport: NodeTransport, timeouts: Timeouts, until: float) -> None:
         self.node = node
         self.text = ""  # of a whole answer
@@ -100,6 +105,8 @@ class Attempt:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._offer = refuse
 
     def close(self) -> None:
         """Ends the node's work if it has not ended by itself."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from core.errors import NodesFailed, NoNodes
 from core.nodes.attempt import Attempt, Timeouts
@@ -15,7 +14,7 @@ from core.nodes.registry import NodeRegistry
 from core.nodes.selection import RoundRobin
 from core.nodes.transport.failures import NodeFailure
 from core.nodes.transport.transports import NodeTransport
-from core.nodes.work import NodeAnswer, Offer, Work
+from core.nodes.work import NodeAnswer, Offer, Work, refuse
 
 ATTEMPTS = 3
 
@@ -112,11 +111,14 @@ class NodeStream:
     the text could not be told from a repetition. Cancelled or closed, the node's work ends at once.
     """
 
+    __slots__ = ("_attempt", "_flight", "_offer", "_over", "_router", "_work")
+
     def __init__(self, router: NodeRouter, work: Work) -> None:
         self._router = router
         self._work = work
         self._attempt: Attempt | None = None
         self._flight: Flight | None = None
+        self._offer: Offer = refuse
         self._over = False
 
     @property
@@ -132,9 +134,15 @@ class NodeStream:
         if self._attempt is None or self._flight is None:
             self._attempt, self._flight = await self._router.serve(self._work, Attempt.open)
             first = self._attempt.first
-            if first and not self._pass_on(self._flight, offer, first):
-                return first
-        pieces = await self._go_on(self._attempt, self._flight, partial(self._pass_on, self._flight, offer))
+            if first:
+                self._flight.moved(len(first))
+                if not offer(first):
+                    return first
+        self._offer = offer
+        try:
+            pieces = await self._go_on(self._attempt, self._flight)
+        finally:
+            self._offer = refuse
         if not pieces:
             self._end(self._attempt, self._flight)
         return pieces
@@ -146,18 +154,19 @@ class NodeStream:
             self._attempt.close()
             self._flight.left()
 
-    def _pass_on(self, flight: Flight, offer: Offer, pieces: list[str]) -> bool:
-        flight.moved(len(pieces))
-        return offer(pieces)
+    def _pass_on(self, pieces: list[str]) -> bool:
+        if self._flight is not None:
+            self._flight.moved(len(pieces))
+        return self._offer(pieces)
 
     def _end(self, attempt: Attempt, flight: Flight) -> None:
         if not self._over:
             self._over = True
             self._router.succeeded(attempt, flight)
 
-    async def _go_on(self, attempt: Attempt, flight: Flight, offer: Offer) -> list[str]:
+    async def _go_on(self, attempt: Attempt, flight: Flight) -> list[str]:
         try:
-            return await attempt.flow(offer)
+            return await attempt.flow(self._pass_on)
         except NodeFailure as failure:
             if self._over:  # it was closed meanwhile
                 return []

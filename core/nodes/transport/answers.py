@@ -45,14 +45,14 @@ class Answer(Protocol):
         ...
 
 
-class Generated(msgspec.Struct):
+class Generated(msgspec.Struct, gc=False):
     """Petals' and plumise-agent's answer in one piece."""
 
     generated_text: str
     num_tokens: int | None = None
 
 
-class Token(msgspec.Struct):
+class Token(msgspec.Struct, gc=False):
     """One event of plumise-agent."""
 
     token: str = ""
@@ -61,6 +61,10 @@ class Token(msgspec.Struct):
 
 class InputsAnswer:
     """Petals and plumise-agent: they know no stop sequences and name no finish reason."""
+
+    __slots__ = (
+        "_events", "_max_tokens", "_room", "_special", "_stops", "cut", "ended", "pieces", "prompt_tokens", "tokens",
+    )  # fmt: skip
 
     def __init__(self, work: Work) -> None:
         self.ended = self.cut = False
@@ -124,14 +128,14 @@ class InputsAnswer:
         return passed
 
 
-class Text(msgspec.Struct):
+class Text(msgspec.Struct, gc=False):
     """A message, or what a chunk adds to it. Reasoning is no part of the answer; it shows that a node works."""
 
     content: str | None = None
     reasoning_content: str | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One of OpenAI's choices, of any of the four shapes."""
 
     delta: Text | None = None
@@ -140,14 +144,14 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class Tokens(msgspec.Struct):
+class Tokens(msgspec.Struct, gc=False):
     """OpenAI's usage."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """An OpenAI answer, or a chunk of one; the one that tells the usage has no choices."""
 
     choices: list[Choice] = []
@@ -157,6 +161,8 @@ class Chunk(msgspec.Struct):
 
 class CompletionAnswer:
     """llama-server and its kin: they cut at stop sequences themselves and say why they ended."""
+
+    __slots__ = ("_reason", "_reasoned", "_room", "_stops", "cut", "ended", "pieces", "prompt_tokens", "tokens")
 
     def __init__(self, work: Work) -> None:
         self.ended = self.cut = False

@@ -46,6 +46,7 @@ class Exchange:
         "_body",
         "_complete",
         "_context",
+        "_due",
         "_error",
         "_failure",
         "_head_done",
@@ -82,7 +83,7 @@ class Exchange:
         self._context: Context | None = None  # of its reader
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._until = 0.0
+        self._until = self._due = 0.0
 
     # -- for the reader
 
@@ -253,10 +254,10 @@ class Exchange:
     def _watch(self, until: float) -> None:
         # A timer that is due earlier will do: it looks at `_until` again. So a stream needs one timer, not one a chunk.
         self._until = until
-        if self._timer is None or self._timer.when() > until:
+        if self._timer is None or self._due > until:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(until, self._on_timer)
+            self._due, self._timer = until, self._loop.call_at(until, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
