@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.gateway import gateway
 from bench.measure import measured
-from bench.peers import Peer, gateway
+from bench.peer import Peer
 from bench.processes import BUILD, LOAD_CORE, ROOT, started
 from bench.scenarios import SCENARIOS
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.peers import CHAT, NotReady, Peer, Start
+from bench.peer import CHAT, NotReady, Peer, Start
 from bench.processes import LOAD_CORE, built, free_ports, started, used
 from bench.scenarios import TOKENS, Scenario
 
@@ -33,10 +33,11 @@ class Figures:
 
 
 @contextmanager
-def mock_nodes(rate: int, count: int, folder: Path) -> Iterator[list[int]]:
+def mock_nodes(scenario: Scenario, count: int, folder: Path) -> Iterator[list[int]]:
     """The ports of `count` mock nodes, all of one process."""
     ports = free_ports(count)
-    command = [built("node"), "-r", str(rate), "-t", str(TOKENS), *map(str, ports)]
+    kind = ["-a"] if scenario.is_agent else []
+    command = [built("node"), *kind, "-r", str(scenario.rate), "-t", str(TOKENS), *map(str, ports)]
     with started(command, (LOAD_CORE,), folder / "node.log"):
         _wait_for(ports[-1])  # they open in this order
         yield ports
@@ -56,7 +57,7 @@ def measured(start: Start, scenario: Scenario, seconds: float, nodes: int = 1) -
     """Starts node and peer, loads it, and gives the figures of the time after the warm-up. Raises NotReady."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        with mock_nodes(scenario.rate, nodes, folder) as ports, start(ports, folder) as peer:
+        with mock_nodes(scenario, nodes, folder) as ports, start(ports, folder) as peer:
             return _loaded(peer, scenario, seconds, folder)
 
 

@@ -7,7 +7,8 @@ from dataclasses import fields
 from statistics import median
 
 from bench.measure import Figures, measured
-from bench.peers import PEERS, NotReady
+from bench.peer import NotReady
+from bench.peers import PEERS
 from bench.report import Table, text, write
 from bench.scenarios import SCENARIOS
 
@@ -20,14 +21,14 @@ def rounds(peers: list[str], scenarios: list[str], count: int, seconds: float) -
     for _ in range(count):
         for scenario in scenarios:
             for peer in peers:
-                if peer != "gateway" and scenario.startswith("sio"):
-                    continue  # the relays do not speak Socket.IO
+                if scenario not in PEERS[peer].scenarios:
+                    continue
                 try:
-                    figures = measured(PEERS[peer], SCENARIOS[scenario], seconds)
+                    figures = measured(PEERS[peer].start, SCENARIOS[scenario], seconds)
                 except NotReady as problem:
                     print(f"{peer}, {scenario}: left out: {problem}")
                     continue
-                print(f"{peer:8} {scenario:9} {figures.cpu_us:8.1f} µs, {figures.errors} errors", flush=True)
+                print(f"{peer:15} {scenario:10} {figures.cpu_us:8.1f} µs, {figures.errors} errors", flush=True)
                 found.setdefault((peer, scenario), []).append(figures)
     return {key: _median(all_of_it) for key, all_of_it in found.items()}
 

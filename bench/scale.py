@@ -9,8 +9,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bench.gateway import gateway
 from bench.measure import Figures, measured
-from bench.peers import NotReady, Peer, Start, gateway
+from bench.peer import NotReady, Peer, Start
 from bench.processes import LOAD_CORE, PEER_CORE
 from bench.scenarios import SCENARIOS
 from workers.embedded_redis import embedded_redis

@@ -11,7 +11,10 @@ TOKENS = 128
 
 @dataclass(frozen=True)
 class Scenario:
-    """`mode` is the load client's; `rate` in tokens a second and stream, 0 for full speed."""
+    """
+    `mode` is the load client's; `rate` in tokens a second and stream, 0 for full speed. The mock node is one of
+    OpenAI's type, or a plumise-agent.
+    """
 
     name: str
     title: str
@@ -19,6 +22,7 @@ class Scenario:
     connections: int
     rate: int = 0
     warm_s: float = 1.0
+    is_agent: bool = False
 
     def body(self) -> str:
         """What each request carries."""
@@ -34,7 +38,12 @@ SCENARIOS = {
         Scenario("json", "JSON answer, CPU µs a request", "json", 64),
         Scenario("fast", "64 streams at full speed, CPU µs a chunk", "sse", 64),
         Scenario("paced", "500 streams at 50 tokens/s, CPU µs a chunk", "sse", 500, 50, warm_s=5.12),
+        Scenario("agent-json", "JSON answer of an agent, CPU µs a request", "json", 64, is_agent=True),
+        Scenario("agent-fast", "64 streams of an agent at full speed, CPU µs a chunk", "sse", 64, is_agent=True),
         Scenario("sio-fast", "Socket.IO, 64 at full speed, CPU µs a chunk", "sio", 64),
         Scenario("sio-paced", "Socket.IO, 200 at 50 tokens/s, CPU µs a chunk", "sio", 200, 50, warm_s=5.12),
     )
 }
+HTTP = ("json", "fast", "paced")
+AGENT = ("agent-json", "agent-fast")  # in the agents' own protocol, which only the gateway speaks
+SOCKET = ("sio-fast", "sio-paced")

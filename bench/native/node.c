@@ -1,6 +1,8 @@
 /* A mock node: OpenAI-type answers on every given port, in one piece or token by token.
  *
- *   node -r TOKENS_PER_SECOND -t TOKENS PORT...     (rate 0: as fast as the reader takes them, in turn)
+ *   node [-a] -r TOKENS_PER_SECOND -t TOKENS PORT...     (rate 0: as fast as the reader takes them, in turn)
+ *
+ * With -a it speaks the protocol of plumise-agent.
  *
  * Each token's text carries the CLOCK_MONOTONIC nanosecond at which it was due, as "@<ns>", so that a client on the
  * same machine can tell how long it was on its way. Prints "ready" once it listens. */
@@ -31,7 +33,7 @@ typedef struct {
 static Connection connections[MAX_FDS];
 static int streams[MAX_FDS], stream_count;
 static uint64_t interval_ns;
-static int tokens = 128;
+static int tokens = 128, is_agent;
 static char json_answer[2048];
 
 static uint64_t now_ns(void) {
@@ -94,10 +96,14 @@ static int give_event(int fd, const char *data) {
 
 static void end_stream(int fd) {
     char usage[512];
+    leave_stream(fd);
+    if (is_agent) {
+        if (give_event(fd, "[DONE]")) give(fd, "0\r\n\r\n", 5);
+        return;
+    }
     snprintf(usage, sizeof usage,
         "{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"" MODEL "\",\"choices\":[],"
         "\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d,\"total_tokens\":%d}}", tokens, tokens + 9);
-    leave_stream(fd);
     if (give_event(fd, usage) && give_event(fd, "[DONE]")) give(fd, "0\r\n\r\n", 5);
 }
 
@@ -105,10 +111,12 @@ static void give_token(int fd, uint64_t now) {
     Connection *c = &connections[fd];
     char chunk[512];
     const char *reason = c->left == 1 ? "\"stop\"" : "null";
-    snprintf(chunk, sizeof chunk,
+    unsigned long long stamp = (unsigned long long)(interval_ns ? c->due : now);
+    if (is_agent) snprintf(chunk, sizeof chunk, "{\"token\": \" @%llu\"}", stamp);
+    else snprintf(chunk, sizeof chunk,
         "{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"" MODEL "\",\"choices\":"
         "[{\"index\":0,\"delta\":{\"content\":\" @%llu\"},\"logprobs\":null,\"finish_reason\":%s}]}",
-        (unsigned long long)(interval_ns ? c->due : now), reason);
+        stamp, reason);
     if (!give_event(fd, chunk)) return;
     c->due += interval_ns;
     if (--c->left == 0) end_stream(fd);
@@ -121,7 +129,8 @@ static void give_tokens(void) {
 }
 
 static void answer(int fd, const char *head) {
-    if (strncmp(head, "GET /health", 11) == 0) give_json(fd, "");
+    static const char health[] = "{\"status\":\"ok\",\"model\":\"" MODEL "\",\"mode\":\"pipeline\"}";
+    if (strncmp(head, "GET /health", 11) == 0) give_json(fd, is_agent ? health : "");
     else if (strncmp(head, "GET ", 4) == 0) give_json(fd, "{\"object\":\"list\",\"data\":[{\"id\":\"" MODEL "\"}]}");
     else if (strstr(head, "\"stream\":true") || strstr(head, "\"stream\": true")) begin_stream(fd);
     else give_json(fd, json_answer);
@@ -186,14 +195,17 @@ static void listen_on(int poll, int port) {
 
 int main(int count, char **arguments) {
     int option, poll = epoll_create1(0);
-    while ((option = getopt(count, arguments, "r:t:")) != -1) {
+    while ((option = getopt(count, arguments, "ar:t:")) != -1) {
         if (option == 'r' && atof(optarg) > 0) interval_ns = (uint64_t)(1e9 / atof(optarg));
+        if (option == 'a') is_agent = 1;
         if (option == 't') tokens = atoi(optarg);
     }
     snprintf(json_answer, sizeof json_answer,
         "{\"id\":\"c-1\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"" MODEL "\",\"choices\":[{\"index\":0,"
         "\"message\":{\"role\":\"assistant\",\"content\":\"%0800d\"},\"finish_reason\":\"stop\"}],"
         "\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d,\"total_tokens\":%d}}", 7, tokens, tokens + 9);
+    if (is_agent) snprintf(json_answer, sizeof json_answer,
+        "{\"generated_text\":\"%0800d\",\"num_tokens\":%d}", 7, tokens);
     for (int i = optind; i < count; i++) listen_on(poll, atoi(arguments[i]));
     puts("ready");
     fflush(stdout);

@@ -14,7 +14,7 @@ import pytest
 
 from bench.guard import missed
 from bench.measure import Figures, measured
-from bench.peers import Peer
+from bench.peer import Peer
 from bench.processes import started, used
 from bench.report import chart, ratio, text
 from bench.scenarios import SCENARIOS, Scenario
