@@ -14,7 +14,7 @@ from blueprints.frames import OpenAIFrames
 from blueprints.idempotency import key_of, replay_headers
 from blueprints.replies import JSON, Reply
 from blueprints.routing import MODEL_ID, READ, decoded
-from blueprints.streaming import event_stream, send_answer
+from blueprints.streaming import event_stream
 from conf.settings import Settings
 from core.access.rate_limit import quota_headers
 from core.auth.caller import Caller
@@ -93,5 +93,6 @@ async def _stream(
 ) -> None:
     async with inference.stream(caller, asked.inference, key_of(request, asked)) as stream:
         headers = quota_headers(stream.grant.quota) | replay_headers(stream)
-        async with event_stream(request, 200, headers, settings.stream_heartbeat_s) as events:
-            await send_answer(events, stream, OpenAIFrames(stream, chat=chat, include_usage=asked.include_usage))
+        frames = OpenAIFrames(stream, chat=chat, include_usage=asked.include_usage)
+        async with event_stream(request, 200, headers, settings.stream_heartbeat_s, frames) as events:
+            await events.answer(stream)

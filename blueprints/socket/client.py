@@ -24,6 +24,8 @@ from core.inference.answers import Answer, Listener
 class Client:
     """A connection. `hang_up` ends it after what was sent to it."""
 
+    __slots__ = ("_allowance", "_answers", "_gone", "_hang_up", "_session", "token")
+
     def __init__(self, session: Session, token: str, hang_up: Callable[[], None]) -> None:
         self.token = token
         self._session = session

@@ -22,6 +22,8 @@ def event(name: str, data: Any) -> bytes:
 class ChunkEvents:
     """The `inference_chunk` events of one answer. All but the text and the number is the same, so it is made once."""
 
+    __slots__ = ("_head", "_tail")
+
     def __init__(self, request_id: str | None) -> None:
         self._head = _EVENT + b'["inference_chunk",{"data":'
         self._tail = b"}]" if request_id is None else b',"request_id":' + _encode(request_id) + b"}]"
@@ -34,6 +36,8 @@ class ChunkEvents:
 
 def frames(packets: Sequence[bytes]) -> bytes:
     """Each packet as a WebSocket text frame of Engine.IO (RFC 6455 5.2: final, unmasked, from server to client)."""
+    if len(packets) == 1:
+        return _frame_head(len(packets[0]) + 1) + _MESSAGE + packets[0]
     return b"".join([_frame_head(len(packet) + 1) + _MESSAGE + packet for packet in packets])
 
 

@@ -15,6 +15,8 @@ from core.inference.requests import InferenceRequest
 class StreamListener:
     """`inference_stream` and `inference_resume`: chunks, then their end."""
 
+    __slots__ = ("_chunks", "_client", "_request_id")
+
     def __init__(self, client: Client, request_id: str | None) -> None:
         self._client = client
         self._request_id = request_id

@@ -16,6 +16,7 @@ from blueprints.socket.frame_reader import FrameReader
 from blueprints.socket.frames import frames
 from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
 
+MOST_UNSENT = 64 * 1024  # bytes that may wait for a WebSocket's client; then the node has to wait
 MOST_QUEUED = 16  # packets; also what python-socketio's clients take of one poll
 
 
@@ -52,7 +53,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
     def offer(self, packets: Sequence[bytes]) -> bool:
         """Writes Socket.IO packets straight to the WebSocket; False, and nothing done, when something has to wait."""
         connection = self._straight()
-        if connection is None or not connection._can_write.is_set():  # noqa: SLF001 - Sanic's "the transport takes more"
+        if connection is None or connection.transport.get_write_buffer_size() > MOST_UNSENT:
             return False
         self._outbox.put(connection.transport, frames(packets))
         return True
@@ -181,7 +182,7 @@ def _is_sound(packet: Packet) -> bool:
 
 
 async def _wait_until_writable(connection: Any) -> None:
-    await connection._can_write.wait()  # noqa: SLF001 - as above
+    await connection._can_write.wait()  # noqa: SLF001 - Sanic's "the transport takes more"
     if connection.transport is None or connection.transport.is_closing():
         raise ConnectionResetError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 
 from core.nodes.node import Node, NodeKind
 from core.nodes.relay.answer import RelayAnswer
@@ -143,15 +142,15 @@ class Attempt:
         if self._failure is not None:
             raise self._failure
         self._refused = []
-        await exchange.flow(partial(self._take, exchange), self._due())
+        await exchange.flow(self._take, self._due())
         if not (self._refused or self._answer.ended):
             raise NodeBroken("its stream has no end mark")
         return self._refused
 
-    def _take(self, exchange: NodeExchange, chunk: bytes) -> bool:
+    def _take(self, chunk: bytes) -> bool:
         """The way of each token: it runs where its bytes come in, and does not wait."""
-        events = self._framing.feed(chunk)
-        if not events:  # comments do not buy time; events without text do, since the node is thinking
+        events, exchange = self._framing.feed(chunk), self._exchange
+        if not events or exchange is None:  # comments buy no time; events without text do, since the node is thinking
             return True
         texts = self._texts(exchange, events)
         if texts and not self._offer(texts):

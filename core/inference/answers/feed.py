@@ -25,6 +25,8 @@ class Feed:
     `catch_up` once.
     """
 
+    __slots__ = ("_at", "_is_free", "_left", "_listener", "_over", "_scope", "_stop", "_transcript", "_turn")
+
     def __init__(
         self,
         transcript: Transcript,
@@ -41,10 +43,11 @@ class Feed:
         self._turn = asyncio.Lock()
         self._scope = CancelScope()
         self._over = asyncio.Event()
+        self._is_free = True  # nothing is being handed over, and it is not over
 
     def offer(self) -> bool:
         """Hands over what is there if the listener takes it without waiting: the way of nearly every piece."""
-        if self._turn.locked() or self._over.is_set():
+        if not self._is_free:
             return False
         try:
             pieces = self._transcript.after(self._at, MOST_AT_ONCE)
@@ -60,14 +63,16 @@ class Feed:
         async with self._turn:
             if self._over.is_set():
                 return
-            self._scope = CancelScope()
+            self._scope, self._is_free = CancelScope(), False
             async with self._scope:
                 await self._hand_over()
+            self._is_free = not self._over.is_set()
 
     def detach(self) -> None:
         """The listener is gone."""
         if not self._over.is_set():
             self._over.set()
+            self._is_free = False
             self._scope.cancel()
             self._left(self)
 

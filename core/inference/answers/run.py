@@ -36,6 +36,21 @@ class Run:
     Nobody listening for `window_s`, it is stopped and `expired` is called; 0 seconds when nobody can come back.
     """
 
+    __slots__ = (
+        "_closing",
+        "_expired",
+        "_feed",
+        "_is_cancelled",
+        "_is_handing_over",
+        "_loop",
+        "_reading",
+        "_stream",
+        "_tasks",
+        "_transcript",
+        "_window",
+        "_window_s",
+    )
+
     def __init__(self, transcript: Transcript, window_s: float, expired: Callable[[Run], None]) -> None:
         self._transcript = transcript
         self._window_s = window_s

@@ -21,6 +21,8 @@ class Transcript:
     `grow` is told how many bytes came (or went), and says whether there was room for them.
     """
 
+    __slots__ = ("_forgotten", "_grow", "_most", "_name", "_pieces", "_size", "outcome")
+
     def __init__(self, name: str, most: int, grow: Grow) -> None:
         self.outcome: AnswerEnd | GatewayError | None = None
         self._name = name
@@ -41,7 +43,8 @@ class Transcript:
         self._pieces += pieces
         self._size += size
         has_room = self._grow(size)
-        self._forget(len(self._pieces) - len(pieces), self._most if has_room else 0)
+        if not has_room or self._size > self._most:
+            self._forget(len(self._pieces) - len(pieces), self._most if has_room else 0)
 
     def after(self, seq: int, most: int) -> list[str]:
         """Up to `most` pieces behind the number. Raises UnknownAnswer for a place that is not kept, or never was."""

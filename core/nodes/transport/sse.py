@@ -15,16 +15,17 @@ class EventFraming:
     and fields other than `data` say nothing to us. An event that the stream's end cuts off is dropped.
     """
 
-    __slots__ = ("_data", "_rest", "_size")
+    __slots__ = ("_data", "_is_between", "_rest", "_size")
 
     def __init__(self) -> None:
         self._rest = bytearray()  # of a line
         self._data: list[bytes] = []  # lines of an event
         self._size = 0
+        self._is_between = True  # events: nothing is unfinished
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that this chunk completes. Raises NodeBroken when a line or event is too long."""
-        if not self._rest and not self._data and _is_one_event(chunk):
+        if self._is_between and _is_one_event(chunk):
             return [chunk[6:-2]]
         if self._rest:
             chunk = self._joined(chunk)
@@ -38,6 +39,7 @@ class EventFraming:
                 self._finish(events)
             elif line.rstrip(b"\r") == b"data":
                 self._add(b"")
+        self._is_between = not (self._rest or self._data)
         return events
 
     def _joined(self, chunk: bytes) -> bytes:
