@@ -75,18 +75,27 @@ def built(name: str) -> str:
 
 def used(pid: int) -> Used:
     """What the process and all that descend from it have used."""
-    stats = {
-        int(entry.name): stat for entry in Path("/proc").iterdir() if entry.name.isdigit() and (stat := _stat(entry))
-    }
-    tree: set[int] = set()
-    found = {pid}
-    while found:
-        tree |= found
-        found = {child for child, stat in stats.items() if stat.parent in tree} - tree
-    alive = [stats[member] for member in tree if member in stats]
+    alive = _tree(pid).values()
     redis = [stat for stat in alive if stat.name == "redis-server"]
     own = [stat for stat in alive if stat.name != "redis-server"]
     return Used(sum(stat.cpu_s for stat in own), sum(stat.cpu_s for stat in redis), sum(stat.rss for stat in own))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one process, in bytes: now, and at most so far."""
+
+    rss: int
+    peak: int
+
+
+def busiest(pid: int) -> Memory:
+    """The memory of that process below `pid` which has used the most CPU: of a gateway's, the web worker."""
+    tree = {member: stat for member, stat in _tree(pid).items() if member != pid and stat.name != "redis-server"}
+    worker = max(tree, key=lambda member: tree[member].cpu_s)
+    lines = (line.split() for line in Path(f"/proc/{worker}/status").read_text().splitlines())
+    kb = {line[0]: int(line[1]) for line in lines if line and line[0] in ("VmRSS:", "VmHWM:")}
+    return Memory(kb["VmRSS:"] * 1024, kb["VmHWM:"] * 1024)
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,19 @@ class _Stat:
     parent: int
     cpu_s: float
     rss: int
+
+
+def _tree(pid: int) -> dict[int, _Stat]:
+    """The process and all that descend from it."""
+    stats = {
+        int(entry.name): stat for entry in Path("/proc").iterdir() if entry.name.isdigit() and (stat := _stat(entry))
+    }
+    tree: set[int] = set()
+    found = {pid}
+    while found:
+        tree |= found
+        found = {child for child, stat in stats.items() if stat.parent in tree} - tree
+    return {member: stats[member] for member in tree if member in stats}
 
 
 def _stat(entry: Path) -> _Stat | None:

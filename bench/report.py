@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
+from bench import page
 from bench.measure import Figures
-from bench.processes import ROOT
+from bench.page import PAGE
 from bench.scenarios import SCENARIOS
 
 Table = dict[tuple[str, str], Figures]  # by peer and scenario
 REFERENCES = ("bare", "nginx")
-DOCS = ROOT / "docs"
-MARK = "<!-- Below this line `make bench` writes. -->"
 BAR, GAP, WIDTH, LABEL = 22, 8, 640, 100
 
 
@@ -21,16 +20,15 @@ def text(table: Table) -> str:
 
 
 def write(table: Table, rounds: int, seconds: float) -> None:
-    """Writes the tables below the hand-written head of docs/benchmarks.md, and the charts beside it."""
-    page, charts = DOCS / "benchmarks.md", DOCS / "benchmarks"
+    """Writes the tables into docs/benchmarks.md, and the charts beside it."""
+    charts = PAGE.with_suffix("")
     charts.mkdir(exist_ok=True)
-    head = page.read_text().partition(MARK)[0]
     names = [name for name in SCENARIOS if any(key[1] == name for key in table)]
     for name in names:
         (charts / f"{name}.svg").write_text(chart(table, name))
     pictures = "\n".join(f"![{SCENARIOS[name].title}](benchmarks/{name}.svg)\n" for name in names)
     note = f"Medians of {rounds} interleaved rounds of {seconds:g} s.\n"
-    page.write_text(f"{head}{MARK}\n\n{note}\n{text(table)}\n{pictures}")
+    page.write("figures", f"{note}\n{text(table)}\n{pictures}")
 
 
 def ratio(table: Table, peer: str, reference: str, scenario: str) -> float | None:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 from statistics import median
 
+from bench import page, rest
 from bench.measure import Figures, measured
 from bench.peer import NotReady
 from bench.peers import PEERS
@@ -62,6 +63,7 @@ def main() -> None:
     print("\n" + text(table))
     if not options.quick:
         write(table, count, seconds)
+        page.write("rest", rest.text(rest.rest()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cost against load: streams, nodes, workers, instances over one Redis. Prints a table: `python -m bench.scale`."""
+"""Cost against load: streams, nodes, workers, instances over one Redis. A table: `python -m bench.scale`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bench import page
 from bench.gateway import gateway
 from bench.measure import Figures, measured
 from bench.peer import NotReady, Peer, Start
@@ -49,25 +50,28 @@ def rows(seconds: float) -> Iterator[tuple[str, Callable[[], Figures]]]:
 
 
 def main() -> None:
-    """Measures one row after the other and prints it at once."""
+    """Measures one row after the other and prints it at once; all of them are written into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--only", default="", help="rows whose name contains this; they are only printed")
     options = parser.parse_args()
-    print("| load | CPU µs | a second | p99 ms | first p99 ms | RSS MB | errors |\n|---|---|---|---|---|---|---|")
+    lines = ["| load | CPU µs | Redis µs | a second | p99 ms | first p99 ms | RSS MB | errors |", "|---" * 8 + "|"]
+    print("\n".join(lines))
     for name, measure in rows(options.seconds):
         if options.only in name:
-            _print(name, measure)
+            lines.append(_row(name, measure))
+            print(lines[-1], flush=True)
+    if not options.only:
+        page.write("scale", "\n".join(lines))
 
 
-def _print(name: str, measure: Callable[[], Figures]) -> None:
+def _row(name: str, measure: Callable[[], Figures]) -> str:
     try:
         one = measure()
     except NotReady as problem:
-        print(f"| {name} | left out: {str(problem).splitlines()[0]} |", flush=True)
-        return
-    delays = f"{one.p99_ms:.1f} | {one.first_p99_ms:.1f}"
-    print(f"| {name} | {one.cpu_us:.1f} | {one.per_s:.0f} | {delays} | {one.rss_mb:.0f} | {one.errors} |", flush=True)
+        return f"| {name} | left out: {str(problem).splitlines()[0]} |"
+    costs, delays = f"{one.cpu_us:.1f} | {one.redis_us:.1f}", f"{one.p99_ms:.1f} | {one.first_p99_ms:.1f}"
+    return f"| {name} | {costs} | {one.per_s:.0f} | {delays} | {one.rss_mb:.0f} | {one.errors} |"
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import pytest
 
 from bench.guard import missed
 from bench.measure import Figures, measured
+from bench.page import PAGE, replaced
 from bench.peer import Peer
-from bench.processes import started, used
+from bench.peers import PEERS
+from bench.processes import busiest, started, used
 from bench.report import chart, ratio, text
-from bench.scenarios import SCENARIOS, Scenario
+from bench.scenarios import HTTP, SCENARIOS, SOCKET, Scenario
 
 FIGURES = Figures(cpu_us=30, redis_us=5, per_s=1000, p99_ms=2, first_p99_ms=3, rss_mb=60, errors=0)
 
@@ -64,6 +66,45 @@ class TestProcesses:
         assert spent.cpu_s >= 0.2
         assert spent.rss > 0
         assert not Path(f"/proc/{pid}").exists()
+
+    def test_the_busiest_is_the_child_that_works(self, tmp_path: Path) -> None:
+        work = "import time\nkept = bytearray(30_000_000)\nwhile time.process_time() < 0.3: pass\ntime.sleep(5)"
+        idle = "import time\ntime.sleep(5)"
+        start = "[subprocess.Popen([sys.executable, '-c', code]) for code in codes]"
+        parent = f"import subprocess, sys\ncodes = [{idle!r}, {work!r}]\nfor child in {start}: child.wait()"
+        deadline = time.monotonic() + 20
+
+        with started([sys.executable, "-c", parent], (0,), tmp_path / "log") as pid:
+            while used(pid).cpu_s < 0.3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            memory = busiest(pid)
+
+        assert 30_000_000 < memory.rss <= memory.peak
+
+
+class TestPage:
+    def test_a_part_is_replaced_and_the_rest_stays(self) -> None:
+        page = "# Title\n<!-- one -->\nold\n<!-- end -->\nbetween\n<!-- two -->\n<!-- end -->\nlast\n"
+
+        page = replaced(replaced(page, "one", "new"), "two", "more")
+
+        assert page == (
+            "# Title\n<!-- one -->\n\nnew\n\n<!-- end -->\nbetween\n<!-- two -->\n\nmore\n\n<!-- end -->\nlast\n"
+        )
+
+    def test_a_part_that_is_not_there_is_told(self) -> None:
+        with pytest.raises(ValueError, match="no part three"):
+            replaced("<!-- one -->\n<!-- end -->", "three", "text")
+
+
+class TestPeers:
+    def test_each_scenario_has_a_reference_beside_the_gateway(self) -> None:
+        for scenario in (*HTTP, *SOCKET):
+            assert {name for name, peer in PEERS.items() if scenario in peer.scenarios} > {"gateway"}
+
+    def test_the_page_says_what_each_peer_does(self) -> None:
+        page = PAGE.read_text()
+        assert [name for name in PEERS if f"`{name}`" not in page] == []
 
 
 class TestReport:
