@@ -9,29 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from logging.config import dictConfig
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ujson
-from sanic import Sanic
-from sanic_ext import Extend
-
-import blueprints
-from blueprints.injection import PlannedInjection
-from blueprints.lifecycle import Lifecycle, OpenServices, grace_s
-from blueprints.routing import AnyCaseRouter
-from blueprints.socket.connection import SessionConnection
 from conf.log_config import log_config
 from conf.settings import EXIT_CODE, InvalidSettings, Settings, hand_down, publish_redis_url
 from core.bootstrap.derived import read_catalog
-from core.bootstrap.web import open_services
 from core.catalog import InvalidCatalog
-from core.nodes.router import ATTEMPTS
+from core.draining import grace_s
+from core.late import import_late, leave_out
 from workers.embedded_redis import NoRedis, embedded_redis
 from workers.listeners import CantListen, bound_sockets, meeting_folder
-from workers.processes import ProcessManager, WebServer, tie_to_main
+from workers.tie import tie_to_main
+
+if TYPE_CHECKING:
+    from sanic import Sanic
 
 NAME = "plumise"
-MARGIN_S = 30
+# What imports them here are clients among servers' code: python-socketio's own, and the chain's without a contract.
+SELDOM_USED = ("aiohttp", "requests", "attrs", "yaml")
+# eth_account's reader of key files, whose mathematics take half of a worker's start.
+KEY_FILES = {"eth_keyfile": ("create_keyfile_json", "decode_keyfile_json"), "eth_keyfile.keyfile": ("KDFType",)}
 
 log = logging.getLogger(NAME)
 
@@ -46,34 +43,18 @@ def create_worker_app() -> Sanic[Any, Any]:
     return build_app(Settings.inherited())
 
 
-def build_app(settings: Settings, open_services: OpenServices = open_services) -> Sanic[Any, Any]:
-    """The application; `open_services` says what it serves with."""
-    dumps = partial(ujson.dumps, ensure_ascii=False, escape_forward_slashes=False)
-    app = Sanic(NAME, router=AnyCaseRouter(), env_prefix=None, log_config=log_config(settings), dumps=dumps)
-    _configure(app, settings)
-    Extend(app, extensions=[PlannedInjection], built_in_extensions=False)
-    blueprints.register(app, settings)
-    Lifecycle(settings, open_services).attach(app)
-    return app
+def build_app(settings: Settings) -> Sanic[Any, Any]:
+    """The application of a web worker."""
+    import_late(*SELDOM_USED)
+    _leave_out_key_files()
+    from blueprints.application import build  # noqa: PLC0415 - what only web workers need is not loaded into the others
+
+    return build(settings)
 
 
-def _configure(app: Sanic[Any, Any], settings: Settings) -> None:
-    app.config.update(
-        {
-            "ACCESS_LOG": False,
-            "AUTO_EXTEND": False,
-            "FALLBACK_ERROR_FORMAT": "json",
-            "GRACEFUL_SHUTDOWN_TIMEOUT": grace_s(settings),
-            "KEEP_ALIVE_TIMEOUT": 15,
-            "MOTD": False,
-            "REQUEST_MAX_SIZE": settings.max_body_bytes,
-            # Sanic's clock only ends what our own deadlines let through.
-            "RESPONSE_TIMEOUT": settings.node_total_timeout_s * ATTEMPTS + MARGIN_S,
-            "TOUCHUP": True,
-        }
-    )
-    if settings.proxies_count > 0:
-        app.config.PROXIES_COUNT = settings.proxies_count
+def _leave_out_key_files() -> None:
+    for module, members in KEY_FILES.items():
+        leave_out(module, *members)
 
 
 def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_worker_app) -> int:
@@ -102,11 +83,13 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], background: dict[str, str] | None) -> int:
     """`background` are the keys that the background worker gets; None leaves it to another command."""
+    from workers.processes import ProcessManager, WebServer  # noqa: PLC0415 - as above
+
     at = f"http://{settings.host}:{settings.port}"
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
-        web = WebServer(create_app, SessionConnection, meeting)
-        manager = ProcessManager(web, listeners, grace_s(settings) + 2, ready)
+        web = WebServer(create_app, meeting)
+        manager = ProcessManager(web, listeners, grace_s(settings.shutdown_timeout_s) + 2, ready)
         if background is not None:
             manager.manage("Background", run_background, {"keys": background}, restartable=True)
         with _redis(settings, web_only=background is None):
@@ -115,7 +98,8 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
 
 def run_background(keys: dict[str, str]) -> None:
     """The background worker as one of this command's processes."""
-    from workers import background  # noqa: PLC0415 - what only this process needs is not loaded into the others
+    _leave_out_key_files()
+    from workers import background  # noqa: PLC0415 - as above
 
     tie_to_main()
     sys.exit(background.main_with_settler(keys))

@@ -16,18 +16,12 @@ from blueprints.outbox import Outbox
 from blueprints.socket.sessions import Sessions
 from conf.settings import Settings
 from core.bootstrap.web import Services
+from core.draining import CLOSING_S, INTERRUPTED_S
 
-INTERRUPTED_S = 2  # what an interrupted stream has for its last words
-CLOSING_S = 2  # what a handler has for its clean-up after its connection was cut
 LOOK_S = 0.05
 GC_THRESHOLD = (10_000, 20, 20)  # a request makes some hundred objects and no circles: collecting each 700 is a waste
 
 OpenServices = Callable[[Settings], AbstractAsyncContextManager[Services]]
-
-
-def grace_s(settings: Settings) -> int:
-    """How long a worker may take from the stop signal to its end, in seconds."""
-    return settings.shutdown_timeout_s + INTERRUPTED_S + CLOSING_S
 
 
 class Lifecycle:

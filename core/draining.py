@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+INTERRUPTED_S = 2  # what an interrupted stream has for its last words
+CLOSING_S = 2  # what a handler has for its clean-up after its connection was cut
+
 Interrupt = Callable[[], None]
+
+
+def grace_s(timeout_s: int) -> int:
+    """How long a worker may take from the stop signal to its end, in seconds."""
+    return timeout_s + INTERRUPTED_S + CLOSING_S
 
 
 class Drain:

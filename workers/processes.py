@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import current_process, get_context, parent_process, resource_tracker
+from multiprocessing import current_process, get_context, resource_tracker
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from types import FrameType
@@ -25,16 +25,15 @@ from typing import Any
 from sanic import Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
-from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from sanic.worker.loader import AppLoader
 from sanic.worker.manager import WorkerManager
 from sanic.worker.process import Worker
 from sanic.worker.serve import worker_serve
 
 from workers.backoff import Backoff
-from workers.child import die_with_parent
 from workers.listeners import refuse
 from workers.signals import held, on_first_stop
+from workers.tie import tie_to_main
 
 BACKLOG = 1024  # connections that wait to be accepted, for each worker
 LOOK_S = 0.1  # how often main looks after its processes
@@ -47,8 +46,7 @@ log = logging.getLogger(__name__)
 class WebServer:
     """What each web worker's process serves; it travels to new processes."""
 
-    create_app: Callable[[], Sanic[Any, Any]]
-    protocol: type[WebSocketProtocol]  # of a connection
+    create_app: Callable[[], Sanic[Any, Any]]  # whose `ctx` names the `protocol` and the set of its `connections`
     meeting: Path  # where the workers meet, told to the app as `ctx.meeting`
 
 
@@ -88,7 +86,6 @@ class ProcessManager(WorkerManager):
             "worker_state": states,
             "backlog": BACKLOG,
             "register_sys_signals": False,
-            "protocol": web.protocol,
             "meeting": web.meeting,
         }
         super().__init__(len(listeners), serve_web, settings, context, (outbox, inbox), states)
@@ -215,13 +212,8 @@ def serve_web(**settings: Any) -> None:
     app.after_server_start(partial(_announce, settings["monitor_publisher"]))
     app.before_server_stop(partial(_stop_listening, settings["sock"]))
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))  # else it counts as not started
-    worker_serve(**{**settings, "app_loader": None, "app_name": app.name, "connections": app.ctx.connections})
-
-
-def tie_to_main() -> None:
-    """A killed main takes this process along; Sanic's would live on and hold the port."""
-    if (main := parent_process()) and main.pid:
-        die_with_parent(main.pid)
+    own = {"app_name": app.name, "protocol": app.ctx.protocol, "connections": app.ctx.connections}
+    worker_serve(**{**settings, **own, "app_loader": None})
 
 
 async def _announce(publisher: Any, app: Sanic[Any, Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,11 +236,3 @@ class TestWithoutAContract:
         deposit = post(url, "/api/v1/payment/deposit", {"amount": "1"}, user.token)
         assert [(answer.status, answer.json()) for answer in (balance, deposit)] == [(404, words)] * 2
         assert b'"chain":"off"' in gateway.get("/ready")[1]
-
-
-def test_web_workers_never_import_web3() -> None:
-    """The whole application, as each of them imports it."""
-    script = "import sys, app, core.chain.chain, workers.background; print('web3' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-    assert said.strip() == "False"
