@@ -100,6 +100,7 @@ class CompletionStream:
         first, self._first = self._first, None
         if first is not None:
             pieces = await first
+            first = None  # a task that is done would be held for as long as the answer flows
             if not (pieces and offer(pieces)):
                 return pieces
         return await self._read(offer)

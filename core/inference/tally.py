@@ -34,7 +34,7 @@ class Tally:
     def __init__(self, ledger: Ledger, grant: Grant) -> None:
         self._ledger = ledger
         self._grant = grant
-        self._note: asyncio.Task[None] | None = None  # the latest word of what has left
+        self._note: asyncio.Task[None] | None = None  # the word of what has left, on its way
         self._time = asyncio.get_running_loop().time
         self._since = self._noted_at = self._time()
         self._not_noted = 0  # pieces
@@ -42,7 +42,7 @@ class Tally:
     def delivered(self, meter: Meter, node: Node) -> None:
         """The first text is about to leave: from here on the request can't be handed back. Does not wait."""
         if self._grant.charge is None:
-            self._note = asyncio.ensure_future(self._tell(self._ledger.delivered(self._grant)))
+            self._note = asyncio.ensure_future(self._noted(self._ledger.delivered(self._grant)))
         else:
             self._checkpoint(meter, node)
 
@@ -50,7 +50,7 @@ class Tally:
         """More of a paid answer is about to leave: now and then the ledger is told how much. Does not wait."""
         self._not_noted += pieces
         due = self._not_noted >= CHECKPOINT_PIECES or self._time() >= self._noted_at + CHECKPOINT_S
-        if due and (self._note is None or self._note.done()):
+        if due and self._note is None:
             self._checkpoint(meter, node)
 
     async def commit(self, usage: Usage, node: Node, answer: KeptAnswer | None = None) -> Paid | None:
@@ -73,7 +73,13 @@ class Tally:
 
     def _checkpoint(self, meter: Meter, node: Node) -> None:
         self._not_noted, self._noted_at = 0, self._time()
-        self._note = asyncio.ensure_future(self._tell(self._ledger.checkpoint(self._grant, meter.usage(), node)))
+        self._note = asyncio.ensure_future(self._noted(self._ledger.checkpoint(self._grant, meter.usage(), node)))
+
+    async def _noted(self, act: Awaitable[None]) -> None:
+        try:
+            await self._tell(act)
+        finally:
+            self._note = None  # a task that is done would be held until the answer ends
 
     async def _settle(self, act: Awaitable[T]) -> T | None:
         # A client who leaves in this very moment cancels the one who waits, not the count.
