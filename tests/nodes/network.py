@@ -18,10 +18,13 @@ from core.nodes.snapshot import Snapshot
 from core.nodes.transport.pool import ConnectionPool
 from core.nodes.work import Work
 from core.store import Store
+from tests.fakes.node_script import Fault
 from tests.fakes.node_server import NodeServer
 
 MODEL = "bigscience/bloom-560m"
-QUICK = Timeouts(first_token_s=0.6, token_s=0.6, total_s=6.0)
+PATIENT = Timeouts(first_token_s=20, token_s=20, total_s=60)
+QUICK = Timeouts(first_token_s=1, token_s=1, total_s=10)  # where a node is silent: each such test takes that long
+SILENT = (Fault.STALL_FIRST, Fault.STALL_BETWEEN)
 
 
 def work(**changes: Any) -> Work:
@@ -45,7 +48,7 @@ class Network:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.registry = NodeRegistry(store, SystemClock(), Ejection(after=2, base_s=30))
-        self.pool = ConnectionPool(5.0, guard=AddressGuard(allow_private=True))
+        self.pool = ConnectionPool(20.0, guard=AddressGuard(allow_private=True))
         self.servers: list[NodeServer] = []
 
     async def node(self, **script: Any) -> NodeServer:
@@ -55,9 +58,10 @@ class Network:
         self.servers.append(server)
         return server
 
-    async def router(self, *servers: NodeServer, timeouts: Timeouts = QUICK) -> NodeRouter:
-        """A router for these nodes, all of them online."""
-        router = NodeRouter(self.registry, self.pool, timeouts)
+    async def router(self, *servers: NodeServer, timeouts: Timeouts | None = None) -> NodeRouter:
+        """A router for these nodes, all of them online. It waits long, unless one of them will not answer."""
+        usual = QUICK if any(server.fault in SILENT for server in servers) else PATIENT
+        router = NodeRouter(self.registry, self.pool, timeouts or usual)
         await self.share(*[known(server) for server in servers])
         return router
 
@@ -71,7 +75,7 @@ class Network:
         for server in self.servers:
             await server.idle()
         await self.pool.aclose()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             while any(server.connections for server in self.servers):
                 await asyncio.sleep(0.001)
         for server in self.servers:
