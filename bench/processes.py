@@ -89,13 +89,27 @@ class Memory:
     peak: int
 
 
-def busiest(pid: int) -> Memory:
-    """The memory of that process below `pid` which has used the most CPU: of a gateway's, the web worker."""
-    tree = {member: stat for member, stat in _tree(pid).items() if member != pid and stat.name != "redis-server"}
-    worker = max(tree, key=lambda member: tree[member].cpu_s)
+def listener(pid: int, port: int) -> Memory:
+    """The memory of the process below `pid` that listens on the port of 127.0.0.1: a gateway's web worker."""
+    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    (worker,) = [member for member in _tree(pid).keys() - {pid} if sockets & _open_files(member)]
     lines = (line.split() for line in Path(f"/proc/{worker}/status").read_text().splitlines())
     kb = {line[0]: int(line[1]) for line in lines if line and line[0] in ("VmRSS:", "VmHWM:")}
     return Memory(kb["VmRSS:"] * 1024, kb["VmHWM:"] * 1024)
+
+
+def _listening(port: int) -> list[str]:
+    """The inodes of the sockets that listen there, by proc(5)'s net/tcp."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[9] for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "0A"]
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.add(str(entry.readlink()))
+    return found
 
 
 @dataclass(frozen=True)

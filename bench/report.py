@@ -11,7 +11,7 @@ from bench.scenarios import SCENARIOS
 
 Table = dict[tuple[str, str], Figures]  # by peer and scenario
 REFERENCES = ("bare", "nginx")
-BAR, GAP, WIDTH, LABEL = 22, 8, 640, 100
+BAR, GAP, WIDTH, LABEL = 22, 8, 640, 130
 
 
 def text(table: Table) -> str:

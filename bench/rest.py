@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.gateway import gateway, served
 from bench.measure import measured, mock_nodes
 from bench.peer import CHAT, Peer, status, wait
-from bench.processes import LOAD_CORE, PEER_CORE, busiest, used
+from bench.processes import LOAD_CORE, PEER_CORE, listener, used
 from bench.scenarios import SCENARIOS
 from examples.sign_in import sign_in, wallet
 
@@ -23,7 +23,7 @@ STARTS = 5
 
 @dataclass(frozen=True)
 class Rest:
-    """In MB, KB and seconds; memory is what is resident (RSS)."""
+    """In MB, KB and seconds; memory is what is resident (RSS), with streams open at its most."""
 
     worker_mb: float  # a web worker that has answered, and rests
     tree_mb: float  # all processes of one worker's gateway, Redis' own apart
@@ -38,7 +38,7 @@ def memory() -> tuple[float, float]:
         with mock_nodes(SCENARIOS["json"], 1, folder) as nodes, gateway(nodes, folder) as peer:
             for token in peer.tokens:
                 status(peer.url + CHAT, token)
-            return busiest(peer.pid).rss / 1e6, used(peer.pid).rss / 1e6
+            return listener(peer.pid, peer.port).rss / 1e6, used(peer.pid).rss / 1e6
 
 
 def with_streams(count: int) -> float:
@@ -49,7 +49,7 @@ def with_streams(count: int) -> float:
     def watched(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
         with gateway(nodes, folder) as peer:
             yield peer
-            seen.append(busiest(peer.pid).peak)
+            seen.append(listener(peer.pid, peer.port).peak)
 
     measured(watched, replace(SCENARIOS["paced"], connections=count), SECONDS)
     return seen[0] / 1e6

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bench.measure import Figures, measured
 from bench.page import PAGE, replaced
 from bench.peer import Peer
 from bench.peers import PEERS
-from bench.processes import busiest, started, used
+from bench.processes import free_ports, listener, started, used
 from bench.report import chart, ratio, text
 from bench.scenarios import HTTP, SCENARIOS, SOCKET, Scenario
 
@@ -67,19 +67,23 @@ class TestProcesses:
         assert spent.rss > 0
         assert not Path(f"/proc/{pid}").exists()
 
-    def test_the_busiest_is_the_child_that_works(self, tmp_path: Path) -> None:
-        work = "import time\nkept = bytearray(30_000_000)\nwhile time.process_time() < 0.3: pass\ntime.sleep(5)"
-        idle = "import time\ntime.sleep(5)"
+    def test_the_memory_of_the_child_that_listens_is_told_apart(self, tmp_path: Path) -> None:
+        (port,) = free_ports(1)
+        listens = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); k = bytes(30_000_000)"
+        codes = ["import time; time.sleep(9)", f"{listens}; time.sleep(9)"]
         start = "[subprocess.Popen([sys.executable, '-c', code]) for code in codes]"
-        parent = f"import subprocess, sys\ncodes = [{idle!r}, {work!r}]\nfor child in {start}: child.wait()"
+        parent = f"import subprocess, sys\ncodes = {codes!r}\nfor child in {start}: child.wait()"
         deadline = time.monotonic() + 20
 
         with started([sys.executable, "-c", parent], (0,), tmp_path / "log") as pid:
-            while used(pid).cpu_s < 0.3 and time.monotonic() < deadline:
+            memory = None
+            while memory is None and time.monotonic() < deadline:
                 time.sleep(0.05)
-            memory = busiest(pid)
+                with suppress(ValueError):  # nobody listens yet
+                    memory = listener(pid, port)
 
-        assert 30_000_000 < memory.rss <= memory.peak
+        assert memory is not None
+        assert 0 < memory.rss <= memory.peak
 
 
 class TestPage:
