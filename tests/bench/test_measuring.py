@@ -54,7 +54,7 @@ class TestMeasuring:
 
 class TestProcesses:
     def test_the_work_of_a_child_counts_for_its_tree(self, tmp_path: Path) -> None:
-        work = "import time\nwhile time.process_time() < 0.2: pass\ntime.sleep(2)"
+        work = "import time\nwhile time.process_time() < 0.2: pass\ntime.sleep(60)"
         parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
         deadline = time.monotonic() + 20
 
@@ -70,7 +70,7 @@ class TestProcesses:
     def test_the_memory_of_the_child_that_listens_is_told_apart(self, tmp_path: Path) -> None:
         (port,) = free_ports(1)
         listens = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); k = bytes(30_000_000)"
-        codes = ["import time; time.sleep(9)", f"{listens}; time.sleep(9)"]
+        codes = ["import time; time.sleep(60)", f"{listens}; time.sleep(60)"]
         start = "[subprocess.Popen([sys.executable, '-c', code]) for code in codes]"
         parent = f"import subprocess, sys\ncodes = {codes!r}\nfor child in {start}: child.wait()"
         deadline = time.monotonic() + 20
