@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from bench import relays
 from bench.gateway import gateway, paying
 from bench.peer import Start
-from bench.scenarios import AGENT, HTTP, SOCKET
+from bench.scenarios import AGENT, HTTP, SOCKET, STREAMS
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,7 @@ PEERS = {
     "litellm": Contender(relays.litellm, ("json",)),
     "socketio-node": Contender(relays.socketio_node, SOCKET),
     "socketio-python": Contender(relays.socketio_python, SOCKET),
+    "floor-bytes": Contender(partial(relays.floor, "bytes")),
+    "floor-events": Contender(partial(relays.floor, "events"), STREAMS),
+    "floor-web": Contender(partial(relays.floor, "web"), ("json",)),
 }

@@ -55,6 +55,14 @@ def bare(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
+def floor(step: str, nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
+    """What no gateway of this stack can cost less than; `step` is one of floor.py's."""
+    (port,) = free_ports(1)
+    with _relay([sys.executable, "-m", "bench.floor", step, str(port), str(nodes[0])], port, folder) as it:
+        yield it
+
+
+@contextmanager
 def nginx(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """nginx as a raw relay without buffering, its connections to the node kept."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")

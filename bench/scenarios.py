@@ -44,6 +44,7 @@ SCENARIOS = {
         Scenario("sio-paced", "Socket.IO, 200 at 50 tokens/s, CPU µs a chunk", "sio", 200, 50, warm_s=5.12),
     )
 }
-HTTP = ("json", "fast", "paced")
+STREAMS = ("fast", "paced")
+HTTP = ("json", *STREAMS)
 AGENT = ("agent-json", "agent-fast")  # in the agents' own protocol, which only the gateway speaks
 SOCKET = ("sio-fast", "sio-paced")

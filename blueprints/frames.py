@@ -24,7 +24,7 @@ class Frames(Protocol):
     """How one stream is written: a start, pieces, then an end or an error."""
 
     def start(self) -> bytes:
-        """What leaves with the headers."""
+        """What leaves with the headers; b"" for nothing."""
         ...
 
     def pieces(self, pieces: Sequence[str]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 from sanic import Request
 
 from blueprints.frames import HEARTBEAT, Frames
-from blueprints.outbox import Outbox
+from blueprints.outbox import Outbox, keeps_up
 from blueprints.replies import Reply
 from core.errors import GatewayError
 from core.inference.streaming import AnswerStream
@@ -20,16 +20,22 @@ STREAM_HEADERS = {
     "Pragma": "no-cache",
     "X-Accel-Buffering": "no",
 }
-MOST_UNSENT = 64 * 1024  # bytes that may wait for the client; then the node has to wait
 WRITE_TIMEOUT_S = 30  # a client that takes nothing for so long is cut off
 
 
 class EventStream:
-    """An open response that an answer's frames are written to."""
+    """
+    An open response that an answer's frames are written to.
 
-    __slots__ = ("_connection", "_frames", "_http", "_is_chunked", "_is_quiet", "_outbox", "_response", "_transport")
+    Once its head has left, no more than `heartbeat_s` pass without a byte: proxies end what looks dead.
+    """
 
-    def __init__(self, response: Any, outbox: Outbox, frames: Frames) -> None:
+    __slots__ = (
+        "_connection", "_frames", "_heart", "_http", "_is_chunked", "_is_quiet", "_outbox", "_pause_s", "_response",
+        "_transport",
+    )  # fmt: skip
+
+    def __init__(self, response: Any, outbox: Outbox, frames: Frames, heartbeat_s: float) -> None:
         self._response = response
         self._outbox = outbox
         self._frames = frames
@@ -38,12 +44,13 @@ class EventStream:
         self._transport: asyncio.WriteTransport = self._connection.transport
         self._is_chunked = False  # the head has left
         self._is_quiet = False  # nothing was sent for a while
+        self._pause_s = heartbeat_s / 2
+        self._heart = asyncio.get_running_loop().call_later(self._pause_s, self._beat)
 
     async def answer(self, stream: AnswerStream) -> None:
         """Sends everything of an answer, or what there was of it and an error. Raises TimeoutError as `send` does."""
         frames = self._frames
-        if start := frames.start():
-            await self.send(start)
+        await self.send(frames.start())
         try:
             while pieces := await stream.flow(self._offer):
                 await self.send(frames.pieces(pieces))
@@ -63,23 +70,27 @@ class EventStream:
         self._is_quiet = False
         self._is_chunked = self._http.response_func == self._http.http1_response_chunked
 
-    async def beat(self, every_s: float) -> None:
-        """Keeps the connection alive through proxies: `every_s` is the longest time without a byte."""
-        while True:
-            self._is_quiet = True
-            await asyncio.sleep(every_s / 2)
-            if self._is_quiet:
-                await self.send(HEARTBEAT)
+    def stop(self) -> None:
+        """No more heartbeats."""
+        self._heart.cancel()
 
     def _offer(self, pieces: list[str]) -> bool:
-        """What `send` does with pieces, without a task (RFC 9112, 7.1); nothing when the client does not keep up."""
-        transport = self._transport
-        if not self._is_chunked or transport.get_write_buffer_size() > MOST_UNSENT or transport.is_closing():
+        """What `send` does with pieces, without a task; nothing when the client does not keep up."""
+        if not (self._is_chunked and keeps_up(self._transport)):
             return False
-        frame = self._frames.pieces(pieces)
-        self._outbox.put(transport, b"%x\r\n%b\r\n" % (len(frame), frame))
+        self._put(self._frames.pieces(pieces))
         self._is_quiet = False
         return True
+
+    def _beat(self) -> None:
+        if self._is_quiet and self._is_chunked and keeps_up(self._transport):
+            self._put(HEARTBEAT)
+        self._is_quiet = True
+        self._heart = asyncio.get_running_loop().call_later(self._pause_s, self._beat)
+
+    def _put(self, frame: bytes) -> None:
+        """As a chunk (RFC 9112, 7.1)."""
+        self._outbox.put(self._transport, b"%x\r\n%b\r\n" % (len(frame), frame))
 
 
 @asynccontextmanager
@@ -88,11 +99,9 @@ async def event_stream(
 ) -> AsyncIterator[EventStream]:
     """Answers with the status and an event stream; the body ends with the context."""
     response = await request.respond(Reply(None, status, {**STREAM_HEADERS, **headers}, "text/event-stream"))
-    events = EventStream(response, request.app.ctx.outbox, frames)
-    heart = asyncio.create_task(events.beat(heartbeat_s))
+    events = EventStream(response, request.app.ctx.outbox, frames, heartbeat_s)
     try:
         yield events
     finally:
-        heart.cancel()
-        await asyncio.gather(heart, return_exceptions=True)
+        events.stop()
     await response.eof()

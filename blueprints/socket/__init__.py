@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from sanic import HTTPResponse, Request, Sanic
 
-from blueprints.outbox import Outbox
 from blueprints.socket.connection import Adoption
 from blueprints.socket.endpoint import PATH, Endpoint
 from blueprints.socket.handover import Handover
@@ -39,7 +38,7 @@ def attach(app: Sanic) -> None:
 async def serving(app: Sanic, services: Services) -> AsyncIterator[Sessions]:
     """Takes sessions and connections, own and others', until the context ends."""
     server: SocketServer = app.ctx.socket_server
-    server.eio.worker_id, server.eio.outbox = services.worker_id, Outbox()
+    server.eio.worker_id, server.eio.outbox = services.worker_id, app.ctx.outbox
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.eio.aclose)
         relay = Relay(services.bus, services.worker_id, server.handle_request)

@@ -11,12 +11,11 @@ from engineio.exceptions import QueueEmpty, SocketIsClosedError
 from engineio.packet import CLOSE, MESSAGE, PONG, UPGRADE, Packet
 from sanic.server.websockets.impl import OPEN, WebsocketImplProtocol
 
-from blueprints.outbox import Outbox
+from blueprints.outbox import Outbox, keeps_up
 from blueprints.socket.frame_reader import FrameReader
 from blueprints.socket.frames import frames
 from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
 
-MOST_UNSENT = 64 * 1024  # bytes that may wait for a WebSocket's client; then the node has to wait
 MOST_QUEUED = 16  # packets; also what python-socketio's clients take of one poll
 
 
@@ -53,7 +52,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
     def offer(self, packets: Sequence[bytes]) -> bool:
         """Writes Socket.IO packets straight to the WebSocket; False, and nothing done, when something has to wait."""
         connection = self._straight()
-        if connection is None or connection.transport.get_write_buffer_size() > MOST_UNSENT:
+        if connection is None or not keeps_up(connection.transport):
             return False
         self._outbox.put(connection.transport, frames(packets))
         return True

@@ -87,7 +87,8 @@ class InferenceService:
             await stream.wait_for_text(self._patience_s)
             yield stream
         finally:
-            await asyncio.shield(stream.aclose())
+            if not stream.is_over:
+                await asyncio.shield(stream.aclose())
 
 
 def _meter(request: InferenceRequest, grant: Grant) -> Meter:

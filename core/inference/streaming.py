@@ -79,6 +79,11 @@ class CompletionStream:
         return self._completion
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end, or has failed, and nothing of it is under way: there is nothing to close."""
+        return self._over and self._first is None
+
+    @property
     def usage(self) -> Usage:
         """What has passed so far; of a stream that has ended in any way, what was counted, with its price."""
         completion = self._completion

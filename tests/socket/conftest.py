@@ -15,6 +15,7 @@ from sanic import Sanic
 
 from blueprints import socket
 from blueprints.errors import register_errors
+from blueprints.outbox import Outbox
 from blueprints.socket.connection import SessionConnection
 from blueprints.socket.frames import PATH
 from blueprints.socket.server import SocketServer
@@ -77,7 +78,7 @@ async def door(store: Store, redis_url: str, clock: FakeClock) -> AsyncIterator[
         Sanic.test_mode = True
         app = Sanic(f"door-{services.worker_id}", configure_logging=False)
         app.config.AUTO_EXTEND = False
-        app.ctx.connections, app.ctx.services = set(), services
+        app.ctx.connections, app.ctx.services, app.ctx.outbox = set(), services, Outbox()
         socket.attach(app)
         register_errors(app)
         async with socket.serving(app, services):
