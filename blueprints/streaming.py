@@ -48,25 +48,29 @@ class EventStream:
         self._heart = asyncio.get_running_loop().call_later(self._pause_s, self._beat)
 
     async def answer(self, stream: AnswerStream) -> None:
-        """Sends everything of an answer, or what there was of it and an error. Raises TimeoutError as `send` does."""
+        """
+        Sends everything of an answer, or what there was of it and an error; with it the body ends.
+
+        Raises TimeoutError as `send` does.
+        """
         frames = self._frames
         await self.send(frames.start())
         try:
             while pieces := await stream.flow(self._offer):
                 await self.send(frames.pieces(pieces))
         except GatewayError as error:
-            await self.send(frames.error(error))
+            await self.send(frames.error(error), is_last=True)
         else:
-            await self.send(frames.end(stream.completion))
+            await self.send(frames.end(stream.completion), is_last=True)
 
-    async def send(self, frame: bytes) -> None:
+    async def send(self, frame: bytes, *, is_last: bool = False) -> None:
         """Writes, and waits while the client is slow. Raises TimeoutError when it takes nothing."""
         self._outbox.flush()
         if self._connection._can_write.is_set():  # noqa: SLF001 - Sanic's "sending waits for nothing"
-            await self._response.send(frame)
+            await self._response.send(frame, is_last)
         else:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._response.send(frame)
+                await self._response.send(frame, is_last)
         self._is_quiet = False
         self._is_chunked = self._http.response_func == self._http.http1_response_chunked
 
@@ -97,11 +101,10 @@ class EventStream:
 async def event_stream(
     request: Request, status: int, headers: Mapping[str, str], heartbeat_s: float, frames: Frames
 ) -> AsyncIterator[EventStream]:
-    """Answers with the status and an event stream; the body ends with the context."""
+    """Answers with the status and an event stream, whose heart beats as long as the context lasts."""
     response = await request.respond(Reply(None, status, {**STREAM_HEADERS, **headers}, "text/event-stream"))
     events = EventStream(response, request.app.ctx.outbox, frames, heartbeat_s)
     try:
         yield events
     finally:
         events.stop()
-    await response.eof()
