@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from conf.settings import InvalidSettings, Settings, variables
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_OURS = {"node_modules", "data", "__pycache__"}
+NOT_OURS = {"node_modules", "out", "data", "__pycache__"}
 READMES = ("README.md", "README.ko.md")
 SECRET = "a secret of more than thirty-two bytes"
 NAMES = [about.name for _, about in variables()]
