@@ -177,6 +177,18 @@ class TestFailover:
         assert BEAT in bodies[-1]
         eventually_none_work(silent)
 
+    @pytest.mark.parametrize("path", [STREAM, "/v1/chat/completions", "/v1/completions"])
+    def test_a_head_and_heartbeats_do_not_wait_for_text(self, url: str, token: str, nodes: Network, path: str) -> None:
+        nodes.agent.fault = "stall-first"
+        asking = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
+        body = json.dumps({"model": AGENT, "max_tokens": 64, "stream": True, **asking})
+
+        with streamed(url, "POST", path, headers=JSON | bearer(token), body=body) as stream:
+            stream.read_until(BEAT + BEAT)
+
+        assert stream.status in (200, 201)
+        eventually_none_work(nodes.agent)
+
 
 class TestAClientWhoLeaves:
     @pytest.mark.parametrize("model", [AGENT, OPENAI])
