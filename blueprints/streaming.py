@@ -51,10 +51,14 @@ class EventStream:
         """
         Sends everything of an answer, or what there was of it and an error; with it the body ends.
 
-        Raises TimeoutError as `send` does.
+        To a HEAD request the head is all (RFC 9110, 9.3.2), and the node's work ends there. Raises TimeoutError as
+        `send` does.
         """
         frames = self._frames
         await self.send(frames.start())
+        if self._http.head_only:
+            self._http.head_response_ignored(b"", True)  # noqa: FBT003 - Sanic itself fails here: it awaits it
+            return
         try:
             while pieces := await stream.flow(self._offer):
                 await self.send(frames.pieces(pieces))

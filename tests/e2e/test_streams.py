@@ -124,6 +124,20 @@ class TestTheFormerServicesDoor:
         assert json.loads(answer.body)["message"] == "All inference nodes failed. Please try again later."
         assert "text/event-stream" not in answer.headers["content-type"]
 
+    def test_tells_its_head_alone_to_who_asks_for_that(self, url: str, token: str, nodes: Network) -> None:
+        path = f"{STREAM}?prompt=hi&max_tokens=8&temperature=1&top_p=1&model={quote(AGENT)}"
+        with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=TIMEOUT_S)) as connection:
+            connection.request("HEAD", path, headers=bearer(token))
+            answer = connection.getresponse()
+            body, line = answer.read(), connection.sock
+            connection.request("GET", path, headers=bearer(token))
+            whole = connection.getresponse().read()
+
+            assert (answer.status, answer.headers["Content-Type"], body) == (200, "text/event-stream", b"")
+            assert connection.sock is line
+        assert events(whole)[-1].name == "complete"
+        eventually_none_work(nodes.agent)
+
 
 class TestWaiting:
     @pytest.mark.parametrize("model", [PETALS, AGENT])
