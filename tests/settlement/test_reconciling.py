@@ -116,6 +116,7 @@ class TestTheRecordOfDebits:
     ) -> None:
         with RpcProxy(bench.chain.url) as rpc:
             async with open_bench(bench.chain, redis_url, rpc.url) as other:
+                bench.chain.mine(10)  # so that half of the record is more than its last three blocks
                 user = other.user()
                 for tokens in (1, 2, 4):
                     other.debited_by_hand(user, tokens)
