@@ -1,5 +1,5 @@
 """
-What no gateway of this stack can cost less than, in three steps: `floor.py STEP PORT NODE_PORT`.
+What no gateway of this stack can cost less than, in three steps: `-m bench.floor STEP PORT NODE_PORT`.
 
 `bytes` passes bytes from socket to socket: the event loop alone. `events` also takes the node's answer apart and
 writes it anew, as any relay of a metered protocol must. `web` is Sanic alone: it gives one fixed answer.
@@ -17,20 +17,21 @@ from httptools import HttpResponseParser
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import raw
 
+from bench.scenarios import MODEL
 from core.nodes.transport.answers import CHUNK
 from core.nodes.transport.sse import EventFraming
 
 STEP, PORT, NODE_PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 BEFORE = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bigscience/bloom-560m",'
-    b'"choices":[{"index":0,"delta":{"content":'
-)
+    f'data: {{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"{MODEL}",'
+    '"choices":[{"index":0,"delta":{"content":'
+).encode()
 AFTER = b'},"logprobs":null,"finish_reason":null}]}\n\n'
 ANSWER = (
-    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bigscience/bloom-560m","choices":[{"index":0,'
-    b'"message":{"role":"assistant","content":"A pair of keys."},"logprobs":null,"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}'
-)
+    f'{{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"{MODEL}","choices":[{{"index":0,'
+    '"message":{"role":"assistant","content":"A pair of keys."},"logprobs":null,"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}'
+).encode()
 
 
 class Side(asyncio.Protocol):

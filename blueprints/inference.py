@@ -13,7 +13,7 @@ from blueprints.idempotency import key_of, replay_headers
 from blueprints.replies import JSON, Reply
 from blueprints.routing import READ
 from blueprints.shapes import native
-from blueprints.streaming import event_stream
+from blueprints.streaming import open_event_stream
 from conf.settings import Settings
 from core.access.rate_limit import quota_headers
 from core.auth.caller import Caller
@@ -55,8 +55,8 @@ async def stream_post(request: Request, caller: Caller, inference: RepeatableInf
 
 async def _send(request: Request, stream: AnswerStream, settings: Settings, *, status: int) -> None:
     headers = quota_headers(stream.grant.quota) | replay_headers(stream)
-    async with event_stream(request, status, headers, settings.stream_heartbeat_s, NativeFrames()) as events:
-        await events.answer(stream)
+    events = await open_event_stream(request, status, headers, settings.stream_heartbeat_s, NativeFrames())
+    await events.answer(stream)
 
 
 def _fields(request: Request) -> dict[str, Any]:

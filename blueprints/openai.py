@@ -14,7 +14,7 @@ from blueprints.frames import OpenAIFrames
 from blueprints.idempotency import key_of, replay_headers
 from blueprints.replies import JSON, Reply
 from blueprints.routing import MODEL_ID, READ, decoded
-from blueprints.streaming import event_stream
+from blueprints.streaming import open_event_stream
 from conf.settings import Settings
 from core.access.rate_limit import quota_headers
 from core.auth.caller import Caller
@@ -94,5 +94,5 @@ async def _stream(
     async with inference.stream(caller, asked.inference, key_of(request, asked)) as stream:
         headers = quota_headers(stream.grant.quota) | replay_headers(stream)
         frames = OpenAIFrames(stream, chat=chat, include_usage=asked.include_usage)
-        async with event_stream(request, 200, headers, settings.stream_heartbeat_s, frames) as events:
-            await events.answer(stream)
+        events = await open_event_stream(request, 200, headers, settings.stream_heartbeat_s, frames)
+        await events.answer(stream)

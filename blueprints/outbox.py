@@ -8,11 +8,6 @@ MOST_UNSENT = 64 * 1024  # bytes that may wait for one client; then the node has
 MOST_WAITING = 64 * 1024  # bytes that wait here, for all of them: the connections' own limits do not see it
 
 
-def keeps_up(transport: asyncio.WriteTransport) -> bool:
-    """Whether a client is there and takes what it is sent."""
-    return transport.get_write_buffer_size() <= MOST_UNSENT and not transport.is_closing()
-
-
 class Outbox:
     """
     Writes back to back what was gathered, one client after the other.

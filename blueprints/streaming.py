@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from sanic import Request
 
 from blueprints.frames import HEARTBEAT, Frames
-from blueprints.outbox import Outbox, keeps_up
+from blueprints.outbox import MOST_UNSENT, Outbox
 from blueprints.replies import Reply
 from core.errors import GatewayError
 from core.inference.streaming import AnswerStream
@@ -42,7 +41,7 @@ class EventStream:
         self._http: Any = response.stream
         self._connection: Any = response.stream.protocol
         self._transport: asyncio.WriteTransport = self._connection.transport
-        self._is_chunked = False  # the head has left
+        self._is_chunked = False  # the head has left, and the body goes on
         self._is_quiet = False  # nothing was sent for a while
         self._pause_s = heartbeat_s / 2
         self._heart = asyncio.get_running_loop().call_later(self._pause_s, self._beat)
@@ -51,24 +50,26 @@ class EventStream:
         """
         Sends everything of an answer, or what there was of it and an error; with it the body ends.
 
-        To a HEAD request the head is all (RFC 9110, 9.3.2), and the node's work ends there. Raises TimeoutError as
-        `send` does.
+        To a HEAD request the head is all (RFC 9110, 9.3.2), and the node's work ends there. Raises TimeoutError when
+        the client takes nothing.
         """
         frames = self._frames
-        await self.send(frames.start())
-        if self._http.head_only:
-            self._http.head_response_ignored(b"", True)  # noqa: FBT003 - Sanic itself fails here: it awaits it
-            return
         try:
+            await self._send(frames.start())
+            if self._http.head_only:
+                self._http.head_response_ignored(b"", True)  # noqa: FBT003 - Sanic itself fails here: it awaits it
+                return
             while pieces := await stream.flow(self._offer):
-                await self.send(frames.pieces(pieces))
+                await self._send(frames.pieces(pieces))
         except GatewayError as error:
-            await self.send(frames.error(error), is_last=True)
+            await self._send(frames.error(error), is_last=True)
         else:
-            await self.send(frames.end(stream.completion), is_last=True)
+            await self._send(frames.end(stream.completion), is_last=True)
+        finally:
+            self._heart.cancel()
 
-    async def send(self, frame: bytes, *, is_last: bool = False) -> None:
-        """Writes, and waits while the client is slow. Raises TimeoutError when it takes nothing."""
+    async def _send(self, frame: bytes, *, is_last: bool = False) -> None:
+        """Writes, and waits while the client is slow."""
         self._outbox.flush()
         if self._connection._can_write.is_set():  # noqa: SLF001 - Sanic's "sending waits for nothing"
             await self._response.send(frame, is_last)
@@ -78,37 +79,32 @@ class EventStream:
         self._is_quiet = False
         self._is_chunked = self._http.response_func == self._http.http1_response_chunked
 
-    def stop(self) -> None:
-        """No more heartbeats."""
-        self._heart.cancel()
-
     def _offer(self, pieces: list[str]) -> bool:
-        """What `send` does with pieces, without a task; nothing when the client does not keep up."""
-        if not (self._is_chunked and keeps_up(self._transport)):
+        """What `_send` does with pieces, without a task; nothing when the client does not keep up."""
+        if not self._has_room():
             return False
         self._put(self._frames.pieces(pieces))
         self._is_quiet = False
         return True
 
     def _beat(self) -> None:
-        if self._is_quiet and self._is_chunked and keeps_up(self._transport):
+        if self._is_quiet and self._has_room():
             self._put(HEARTBEAT)
         self._is_quiet = True
         self._heart = asyncio.get_running_loop().call_later(self._pause_s, self._beat)
+
+    def _has_room(self) -> bool:
+        transport = self._transport
+        return self._is_chunked and transport.get_write_buffer_size() <= MOST_UNSENT and not transport.is_closing()
 
     def _put(self, frame: bytes) -> None:
         """As a chunk (RFC 9112, 7.1)."""
         self._outbox.put(self._transport, b"%x\r\n%b\r\n" % (len(frame), frame))
 
 
-@asynccontextmanager
-async def event_stream(
+async def open_event_stream(
     request: Request, status: int, headers: Mapping[str, str], heartbeat_s: float, frames: Frames
-) -> AsyncIterator[EventStream]:
-    """Answers with the status and an event stream, whose heart beats as long as the context lasts."""
+) -> EventStream:
+    """Answers with the status and an event stream, which is ended by its `answer`."""
     response = await request.respond(Reply(None, status, {**STREAM_HEADERS, **headers}, "text/event-stream"))
-    events = EventStream(response, request.app.ctx.outbox, frames, heartbeat_s)
-    try:
-        yield events
-    finally:
-        events.stop()
+    return EventStream(response, request.app.ctx.outbox, frames, heartbeat_s)

@@ -11,7 +11,7 @@ from engineio.exceptions import QueueEmpty, SocketIsClosedError
 from engineio.packet import CLOSE, MESSAGE, PONG, UPGRADE, Packet
 from sanic.server.websockets.impl import OPEN, WebsocketImplProtocol
 
-from blueprints.outbox import Outbox, keeps_up
+from blueprints.outbox import MOST_UNSENT, Outbox
 from blueprints.socket.frame_reader import FrameReader
 from blueprints.socket.frames import frames
 from blueprints.socket.limits import PACKETS_AT_ONCE, PACKETS_PER_S, WRITE_TIMEOUT_S, Allowance
@@ -52,7 +52,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
     def offer(self, packets: Sequence[bytes]) -> bool:
         """Writes Socket.IO packets straight to the WebSocket; False, and nothing done, when something has to wait."""
         connection = self._straight()
-        if connection is None or not keeps_up(connection.transport):
+        if connection is None or connection.transport.get_write_buffer_size() > MOST_UNSENT:
             return False
         self._outbox.put(connection.transport, frames(packets))
         return True
