@@ -326,10 +326,11 @@ class TestHandshake:
     def test_of_too_many_at_once_the_last_are_sent_away(self, gateway: GatewayServer) -> None:
         url = gateway.url.replace("http", "ws") + "/ws/agent-relay"
         with ExitStack() as stack:
-            sockets = [stack.enter_context(connect(url, proxy=None)) for _ in range(12)]
+            sockets = [stack.enter_context(connect(url, proxy=None)) for _ in range(40)]
 
-            # Each of the two workers has three places.
-            eventually(lambda: sum(socket.close_code == 1013 for socket in sockets) == 6, within_s=8)
+            # Each of the two workers has three places. The kernel deals the sockets out at random: of 12 a worker
+            # would get fewer than three once in 26 times, of 40 never.
+            eventually(lambda: sum(socket.close_code == 1013 for socket in sockets) == 34, within_s=8)
 
     def test_a_plain_get_is_told_to_upgrade(self, gateway: GatewayServer) -> None:
         assert call(gateway.url, "GET", "/ws/agent-relay").status == 426
