@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from bench.peer import CHAT, Peer, status, wait
-from bench.processes import LOAD_CORE, PEER_CORE, free_ports, started
+from bench.ports import free_port
+from bench.processes import LOAD_CORE, PEER_CORE, started
 from examples import dev_chain
 from examples.deposit import WEI, me, pay_in
 from examples.sign_in import sign_in, wallet
@@ -39,7 +40,7 @@ def gateway(
 @contextmanager
 def paying(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """The gateway for Pro wallets: each answer is held out of a deposit, charged, and debited on a chain beside it."""
-    (port,) = free_ports(1)
+    port = free_port()
     chain = f"http://127.0.0.1:{port}"
     command = [str(dev_chain.anvil_binary()), "--port", str(port), "--chain-id", str(dev_chain.CHAIN_ID)]
     with started([*command, "--block-time", "1"], (LOAD_CORE,), folder / "chain.log"):
@@ -70,7 +71,7 @@ def served(
     settings: Mapping[str, str],
 ) -> Iterator[Peer]:
     """The gateway, healthy, before anybody has signed in."""
-    (port,) = free_ports(1)
+    port = free_port()
     environ = {
         **dict.fromkeys(UNSET, ""),
         "HOST": "127.0.0.1",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peer import CHAT, NotReady, Peer, Start
-from bench.processes import LOAD_CORE, built, free_ports, started, used
+from bench.ports import free_port
+from bench.processes import LOAD_CORE, built, started, used
 from bench.scenarios import TOKENS, Scenario
 
 START_S = 10.0
@@ -35,7 +36,7 @@ class Figures:
 @contextmanager
 def mock_nodes(scenario: Scenario, count: int, folder: Path) -> Iterator[list[int]]:
     """The ports of `count` mock nodes, all of one process."""
-    ports = free_ports(count)
+    ports = [free_port() for _ in range(count)]
     kind = ["-a"] if scenario.is_agent else []
     command = [built("node"), *kind, "-r", str(scenario.rate), "-t", str(TOKENS), *map(str, ports)]
     with started(command, (LOAD_CORE,), folder / "node.log"):

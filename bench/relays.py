@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.packages import NODE, socket_io, virtual_env
 from bench.peer import CHAT, NotReady, Peer, status, wait
-from bench.processes import PEER_CORE, free_ports, started
+from bench.ports import free_port
+from bench.processes import PEER_CORE, started
 from bench.scenarios import MODEL
 
 NGINX = """
@@ -49,7 +50,7 @@ LITELLM_START_S = 120
 @contextmanager
 def bare(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """The bare relay."""
-    (port,) = free_ports(1)
+    port = free_port()
     with _relay([sys.executable, "bench/bare_relay.py", str(port), f"http://127.0.0.1:{nodes[0]}"], port, folder) as it:
         yield it
 
@@ -57,7 +58,7 @@ def bare(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 @contextmanager
 def floor(step: str, nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """What no gateway of this stack can cost less than; `step` is one of floor.py's."""
-    (port,) = free_ports(1)
+    port = free_port()
     with _relay([sys.executable, "-m", "bench.floor", step, str(port), str(nodes[0])], port, folder) as it:
         yield it
 
@@ -68,7 +69,7 @@ def nginx(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if program is None:
         raise NotReady("nginx is not installed")
-    (port,) = free_ports(1)
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, node=nodes[0], port=port))
     with _relay([program, "-e", f"{folder}/nginx.error", "-c", str(config)], port, folder) as it:
@@ -95,7 +96,7 @@ def sglang_router(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 @contextmanager
 def litellm(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """LiteLLM's proxy: Python; it checks one fixed key, and has no database."""
-    (port,) = free_ports(1)
+    port = free_port()
     config = folder / "litellm.yaml"
     config.write_text(LITELLM.format(model=MODEL, node=nodes[0], key=LITELLM_KEY))
     command = [str(virtual_env("litellm") / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
@@ -108,7 +109,7 @@ def litellm(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 @contextmanager
 def socketio_python(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """python-socketio on Sanic, one emit for each token."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [sys.executable, "bench/socket_relay.py", str(port), f"http://127.0.0.1:{nodes[0]}"]
     with _started(command, port, folder) as peer:
         wait(lambda: status(peer.url) != 0, folder / "peer.log")
@@ -118,7 +119,7 @@ def socketio_python(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 @contextmanager
 def socketio_node(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
     """Node's socket.io, one emit for each token."""
-    (port,) = free_ports(1)
+    port = free_port()
     command = [str(NODE), "bench/socket_relay.cjs", str(port), str(nodes[0])]
     with _started(command, port, folder, {"NODE_PATH": str(socket_io() / "node_modules")}) as peer:
         wait(lambda: status(peer.url) != 0, folder / "peer.log")
@@ -126,7 +127,7 @@ def socketio_node(nodes: Sequence[int], folder: Path) -> Iterator[Peer]:
 
 
 def _router(command: list[str], node: int) -> tuple[int, list[str]]:
-    port, metrics = free_ports(2)
+    port, metrics = free_port(), free_port()
     options = ["--host", "127.0.0.1", "--port", str(port), "--worker-urls", f"http://127.0.0.1:{node}"]
     options += ["--policy", "round_robin", "--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics)]
     return port, [*command, *options]

@@ -17,7 +17,8 @@ from bench.measure import Figures, measured
 from bench.page import PAGE, replaced
 from bench.peer import Peer
 from bench.peers import PEERS
-from bench.processes import free_ports, listener, started, used
+from bench.ports import free_port
+from bench.processes import listener, started, used
 from bench.report import chart, ratio, text
 from bench.scenarios import HTTP, SCENARIOS, SOCKET, Scenario
 
@@ -68,7 +69,7 @@ class TestProcesses:
         assert not Path(f"/proc/{pid}").exists()
 
     def test_the_memory_of_the_child_that_listens_is_told_apart(self, tmp_path: Path) -> None:
-        (port,) = free_ports(1)
+        port = free_port()
         listens = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); k = bytes(30_000_000)"
         codes = ["import time; time.sleep(60)", f"{listens}; time.sleep(60)"]
         start = "[subprocess.Popen([sys.executable, '-c', code]) for code in codes]"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.ports import free_port
 from workers import child
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,14 +28,6 @@ DEFAULTS = {
     "NODE_URLS": "http://127.0.0.1:9",
     "PLUMISE_DATA_DIR": "data",
 }
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections, so that none of them takes it meanwhile."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def eventually(true: Callable[[], bool], within_s: float = 10.0) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.e2e.server import DEFAULTS, ROOT, GatewayServer, descendants, eventually, free_port, is_alive
+from bench.ports import free_port
+from tests.e2e.server import DEFAULTS, ROOT, GatewayServer, descendants, eventually, is_alive
 from tests.e2e.sse import Stream
 
 STREAMING = ("-m", "tests.e2e.streaming_app")

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import socketio
 
+from bench.ports import free_port
 from tests.e2e.js_clients import POLLING, WEBSOCKET, Watched, burst, watched
-from tests.e2e.server import GatewayServer, eventually, free_port
+from tests.e2e.server import GatewayServer, eventually
 from tests.fakes.balancer import Balancer, balancing
 from tests.fakes.engineio_client import QUERY, Connection
 

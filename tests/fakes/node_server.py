@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from bench.ports import free_port
 from tests.fakes.node_connection import ADDRESS, Connection
 from tests.fakes.node_script import PATHS, Fault, Reply, Seen, stopped
 
@@ -65,8 +66,8 @@ class NodeServer:
     async def start(self) -> None:
         """Listens; on a restart, on the same port."""
         loop = asyncio.get_running_loop()
+        self.port = self.port or free_port()
         self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", self.port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stops listening and cuts what is open: from here on it refuses connections."""

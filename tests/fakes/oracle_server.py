@@ -23,6 +23,7 @@ from typing import Any
 import socketio
 from aiohttp import web
 
+from bench.ports import free_port
 from tests.fakes.threaded_server import ThreadedServer, end
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -102,9 +103,8 @@ class OracleServer(ThreadedServer):
         app.add_routes(self._routes)
         runner = web.AppRunner(app, shutdown_timeout=0.01, access_log=None)  # 0 would be for ever
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
+        self.port = self.port or free_port()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
         started.set()
         await self._stopped.wait()
         await self._sockets.shutdown()

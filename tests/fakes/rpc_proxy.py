@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from bench.ports import free_port
 from tests.fakes.threaded_server import ThreadedServer, end
 
 
@@ -62,9 +63,8 @@ class RpcProxy(ThreadedServer):
             app.router.add_post("/{path:.*}", self._count)
             runner = web.AppRunner(app, shutdown_timeout=0.01)  # 0 would be for ever
             await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", self.port, backlog=2048)
-            await site.start()
-            self.port = runner.addresses[0][1]
+            self.port = self.port or free_port()
+            await web.TCPSite(runner, "127.0.0.1", self.port, backlog=2048).start()
             started.set()
             await self._stopped.wait()
             await end(runner)

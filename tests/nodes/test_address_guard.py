@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bench.ports import free_port
 from core.nodes.address_guard import AddressGuard, RefusedAddress
 from core.nodes.node_url import InvalidUrl, parse
 from core.nodes.probe_sessions import open_probe_sessions
@@ -275,9 +276,8 @@ async def canary(port: int) -> AsyncIterator[RawServer]:
 @asynccontextmanager
 async def node_and_canary() -> AsyncIterator[tuple[RawServer, RawServer, int]]:
     """A good node at 127.0.0.2, the canary, and their port."""
-    node = RawServer([[OK, CLOSE]])
-    server = await asyncio.start_server(node.serve, "127.0.0.2", 0)
-    port = server.sockets[0].getsockname()[1]
+    node, port = RawServer([[OK, CLOSE]]), free_port()
+    server = await asyncio.start_server(node.serve, "127.0.0.2", port)
     async with canary(port) as bird:
         yield node, bird, port
     server.close()

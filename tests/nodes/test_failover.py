@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
+from bench.ports import free_port
 from core.errors import NodeRefused, NodesFailed, NoNodes, ShuttingDown
 from core.nodes.attempt import Timeouts
 from core.nodes.node import Node, NodeKind
@@ -55,9 +55,7 @@ async def pair(network: Network, kind: str, fault: str, **script: object) -> tup
 
 def closed_url() -> str:
     """An address that surely refuses."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.asyncio

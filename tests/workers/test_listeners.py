@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.e2e.server import free_port
+from bench.ports import free_port
 from workers.listeners import CantListen, bound_sockets, refuse
 
 HOST = "127.0.0.1"
