@@ -14,6 +14,7 @@ RUN useradd --system --uid 10001 --no-create-home plumise \
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY app.py ./
+COPY preload.py ./
 COPY conf conf/
 COPY core core/
 COPY blueprints blueprints/

@@ -24,7 +24,7 @@ from workers.tie import tie_to_main
 if TYPE_CHECKING:
     from sanic import Sanic
 
-NAME = "plumise"
+NAME, PRELOAD = "plumise", "preload"
 # What imports them here are clients among servers' code: python-socketio's own, and the chain's without a contract.
 SELDOM_USED = ("aiohttp", "requests", "attrs", "yaml")
 # eth_account's reader of key files, whose mathematics take half of a worker's start.
@@ -45,14 +45,20 @@ def create_worker_app() -> Sanic[Any, Any]:
 
 def build_app(settings: Settings) -> Sanic[Any, Any]:
     """The application of a web worker."""
+    return load_web()(settings)
+
+
+def load_web() -> Callable[[Settings], Sanic[Any, Any]]:
+    """Loads what web workers need, and main does not; the result builds their application."""
     import_late(*SELDOM_USED)
-    _leave_out_key_files()
-    from blueprints.application import build  # noqa: PLC0415 - what only web workers need is not loaded into the others
+    leave_out_key_files()
+    from blueprints.application import build  # noqa: PLC0415 - see above
 
-    return build(settings)
+    return build
 
 
-def _leave_out_key_files() -> None:
+def leave_out_key_files() -> None:
+    """Has eth_account do without its reader of key files; before it is imported."""
     for module, members in KEY_FILES.items():
         leave_out(module, *members)
 
@@ -89,7 +95,7 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
         web = WebServer(create_app, meeting)
-        manager = ProcessManager(web, listeners, grace_s(settings.shutdown_timeout_s) + 2, ready)
+        manager = ProcessManager(web, listeners, grace_s(settings.shutdown_timeout_s) + 2, ready, PRELOAD)
         if background is not None:
             manager.manage("Background", run_background, {"keys": background}, restartable=True)
         with _redis(settings, web_only=background is None):
@@ -98,10 +104,9 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
 
 def run_background(keys: dict[str, str]) -> None:
     """The background worker as one of this command's processes."""
-    _leave_out_key_files()
+    tie_to_main()
     from workers import background  # noqa: PLC0415 - as above
 
-    tie_to_main()
     sys.exit(background.main_with_settler(keys))
 
 

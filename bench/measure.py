@@ -29,7 +29,7 @@ class Figures:
     per_s: float
     p99_ms: float
     first_p99_ms: float
-    rss_mb: float
+    memory_mb: float
     errors: int
 
 
@@ -88,6 +88,6 @@ def _loaded(peer: Peer, scenario: Scenario, seconds: float, folder: Path) -> Fig
         per_s=units / seconds,
         p99_ms=result["answer_p99" if is_json else "delay_p99"] / 1000,
         first_p99_ms=result["first_p99"] / 1000,
-        rss_mb=after.rss / 1e6,
+        memory_mb=after.memory / 1e6,
         errors=result["errors"],
     )

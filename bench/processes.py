@@ -18,16 +18,19 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal that a process gets when its parent dies
 STOP_S = 15
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a process tree has used so far: CPU in seconds, Redis' own apart, and resident memory in bytes."""
+    """
+    What a process tree has used so far: CPU in seconds, Redis' own apart, and memory in bytes.
+
+    Memory that processes share counts once (Pss of proc(5)).
+    """
 
     cpu_s: float
     redis_s: float
-    rss: int
+    memory: int
 
 
 @contextmanager
@@ -62,27 +65,35 @@ def built(name: str) -> str:
 
 def used(pid: int) -> Used:
     """What the process and all that descend from it have used."""
-    alive = _tree(pid).values()
-    redis = [stat for stat in alive if stat.name == "redis-server"]
-    own = [stat for stat in alive if stat.name != "redis-server"]
-    return Used(sum(stat.cpu_s for stat in own), sum(stat.cpu_s for stat in redis), sum(stat.rss for stat in own))
+    alive = _tree(pid)
+    own = {member: stat.cpu_s for member, stat in alive.items() if stat.name != "redis-server"}
+    redis_s = sum(stat.cpu_s for member, stat in alive.items() if member not in own)
+    return Used(sum(own.values()), redis_s, sum(_kb(member, "smaps_rollup", "Pss:") for member in own) * 1024)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Of one process, in bytes: now, and at most so far."""
-
-    rss: int
-    peak: int
-
-
-def listener(pid: int, port: int) -> Memory:
-    """The memory of the process below `pid` that listens on the port of 127.0.0.1: a gateway's web worker."""
+def listener(pid: int, port: int) -> int:
+    """The process below `pid` that listens on the port of 127.0.0.1: a gateway's web worker."""
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     (worker,) = [member for member in _tree(pid).keys() - {pid} if sockets & _open_files(member)]
-    lines = (line.split() for line in Path(f"/proc/{worker}/status").read_text().splitlines())
-    kb = {line[0]: int(line[1]) for line in lines if line and line[0] in ("VmRSS:", "VmHWM:")}
-    return Memory(kb["VmRSS:"] * 1024, kb["VmHWM:"] * 1024)
+    return worker
+
+
+def resident(pid: int) -> int:
+    """What one process has in memory, shared or not, in bytes."""
+    return _kb(pid, "status", "VmRSS:") * 1024
+
+
+def resident_at_most(pid: int) -> int:
+    """The same, at its peak so far."""
+    return _kb(pid, "status", "VmHWM:") * 1024
+
+
+def _kb(pid: int, file: str, key: str) -> int:
+    """A figure of one of a process' files in proc(5); 0 when the process has just ended."""
+    with suppress(OSError):
+        lines = map(str.split, Path(f"/proc/{pid}/{file}").read_text().splitlines())
+        return next(int(line[1]) for line in lines if line and line[0] == key)
+    return 0
 
 
 def _listening(port: int) -> list[str]:
@@ -104,7 +115,6 @@ class _Stat:
     name: str
     parent: int
     cpu_s: float
-    rss: int
 
 
 def _tree(pid: int) -> dict[int, _Stat]:
@@ -128,7 +138,7 @@ def _stat(entry: Path) -> _Stat | None:
         return None
     fields = tail.split()
     ticks = sum(int(field) for field in fields[11:15])  # utime, stime, and those of children that have ended
-    return _Stat(head.partition("(")[2], int(fields[1]), ticks * TICK_S, int(fields[21]) * PAGE_BYTES)
+    return _Stat(head.partition("(")[2], int(fields[1]), ticks * TICK_S)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -59,7 +59,7 @@ def chart(table: Table, scenario: str) -> str:
 def _scenario(table: Table, scenario: str) -> str:
     rows = [
         f"### {SCENARIOS[scenario].title}\n",
-        "| peer | CPU µs | × bare | × nginx | Redis µs | a second | p99 ms | first p99 ms | RSS MB | errors |",
+        "| peer | CPU µs | × bare | × nginx | Redis µs | a second | p99 ms | first p99 ms | memory MB | errors |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (peer, name), one in table.items():
@@ -67,7 +67,7 @@ def _scenario(table: Table, scenario: str) -> str:
             ratios = " | ".join(_times(ratio(table, peer, other, scenario)) for other in REFERENCES)
             rows.append(
                 f"| {peer} | {one.cpu_us:.1f} | {ratios} | {one.redis_us:.1f} | {one.per_s:.0f} | {one.p99_ms:.1f} "
-                f"| {one.first_p99_ms:.1f} | {one.rss_mb:.0f} | {one.errors} |"
+                f"| {one.first_p99_ms:.1f} | {one.memory_mb:.0f} | {one.errors} |"
             )
     return "\n".join([*rows, ""])
 

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--only", default="", help="rows whose name contains this; they are only printed")
     options = parser.parse_args()
-    lines = ["| load | CPU µs | Redis µs | a second | p99 ms | first p99 ms | RSS MB | errors |", "|---" * 8 + "|"]
+    lines = ["| load | CPU µs | Redis µs | a second | p99 ms | first p99 ms | memory MB | errors |", "|---" * 8 + "|"]
     print("\n".join(lines))
     for name, measure in rows(options.seconds):
         if options.only in name:
@@ -71,7 +71,7 @@ def _row(name: str, measure: Callable[[], Figures]) -> str:
     except NotReady as problem:
         return f"| {name} | left out: {str(problem).splitlines()[0]} |"
     costs, delays = f"{one.cpu_us:.1f} | {one.redis_us:.1f}", f"{one.p99_ms:.1f} | {one.first_p99_ms:.1f}"
-    return f"| {name} | {costs} | {one.per_s:.0f} | {delays} | {one.rss_mb:.0f} | {one.errors} |"
+    return f"| {name} | {costs} | {one.per_s:.0f} | {delays} | {one.memory_mb:.0f} | {one.errors} |"
 
 
 if __name__ == "__main__":

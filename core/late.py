@@ -14,6 +14,8 @@ class _Late(ModuleType):
     def __getattr__(self, name: str) -> Any:
         self.__class__ = ModuleType  # type: ignore[assignment] # a plain module from here on
         if self.__spec__ is not None and self.__spec__.loader is not None:
+            if self.__spec__.submodule_search_locations is not None:
+                self.__path__ = self.__spec__.submodule_search_locations
             self.__spec__.loader.exec_module(self)
         return getattr(self, name)
 
@@ -23,6 +25,7 @@ def import_late(*names: str) -> None:
     for name in names:
         if name not in sys.modules and (spec := find_spec(name)) is not None:
             module = sys.modules[name] = module_from_spec(spec)
+            vars(module).pop("__path__", None)  # an import of a part asks for it first, and so loads the package before
             module.__class__ = _Late
 
 

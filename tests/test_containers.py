@@ -84,7 +84,9 @@ class TestDockerfile:
         copied = set(re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE))
         allowed = set(re.findall(r"^!(\S+?)/?$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
 
-        assert copied == allowed == {"requirements.txt", "app.py", "conf", "core", "blueprints", "workers"}
+        assert (
+            copied == allowed == {"requirements.txt", "app.py", "preload.py", "conf", "core", "blueprints", "workers"}
+        )
 
     def test_its_health_check_is_a_program_that_python_can_read(self) -> None:
         program = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])[2]

@@ -50,6 +50,10 @@ def test_what_is_imported_late_is_there_at_its_first_use() -> None:
     assert {"aiohttp.client", "requests.sessions"} <= loaded(f"{WEB_WORKER}; {use}")
 
 
+def test_a_part_of_what_is_imported_late_loads_the_whole_before_it() -> None:
+    assert "aiohttp.client" in loaded(f"{WEB_WORKER}; from aiohttp.connector import TCPConnector; TCPConnector.close")
+
+
 def test_a_wallet_needs_nothing_of_what_is_left_out() -> None:
     sign = (
         "from core.wallet import Signer, parse_signature, recover_text; signer = Signer('0x' + '1' * 64);"

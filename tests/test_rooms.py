@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("app", "blueprints", "workers", "core", "conf")
+ROOMS = ("app", "preload", "blueprints", "workers", "core", "conf")
 
 MAY_KNOW = {
     "app": {"blueprints", "workers", "core", "conf"},
+    "preload": {"app", "workers"},
     "blueprints": {"core", "conf"},
     "workers": {"core", "conf"},
     "core": {"conf"},
@@ -67,8 +68,12 @@ class Module:
 
 @cache
 def modules() -> tuple[Module, ...]:
-    """Every module of the five rooms."""
-    files = [ROOT / "app.py", *(file for room in ROOMS[1:] for file in sorted((ROOT / room).rglob("*.py")))]
+    """Every module of the house."""
+    files = [
+        ROOT / "app.py",
+        ROOT / "preload.py",
+        *(file for room in ROOMS[2:] for file in sorted((ROOT / room).rglob("*.py"))),
+    ]
     return tuple(_module(file) for file in files)
 
 

@@ -54,6 +54,8 @@ class ProcessManager(WorkerManager):
     """
     One web worker for each listening socket, besides what is added by `manage`.
 
+    All processes are forked by multiprocessing's fork server, which has imported the module `preload`.
+
     From its construction on, a stop signal to this process means: end all of them well. Each further one is
     ignored: platforms signal more than once and whole process groups (Sanic kills all at the second one).
     """
@@ -64,6 +66,7 @@ class ProcessManager(WorkerManager):
         listeners: list[socket.socket],
         grace_s: float,
         ready: Callable[[], None],
+        preload: str,
     ) -> None:
         self._listeners = listeners
         self._unassigned = iter(listeners)
@@ -74,7 +77,8 @@ class ProcessManager(WorkerManager):
         self._due: dict[str, float] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._failed = False
-        context = get_context("spawn")
+        context = get_context("forkserver")
+        context.set_forkserver_preload([preload])
         inbox, outbox = context.Pipe(duplex=False)
         states: dict[str, Any] = {}  # each child gets a copy and only writes to it: main needs no more than the pipe
         settings = {

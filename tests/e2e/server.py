@@ -112,7 +112,12 @@ class GatewayServer:
 
     def workers(self) -> set[int]:
         """The web workers and the background worker."""
-        return {pid for pid, command in self.pids().items() if "spawn_main" in command}
+        server = self.fork_server()
+        return set(descendants(server)) if server else set()
+
+    def fork_server(self) -> int:
+        """The process that all workers are forked from; 0 while there is none."""
+        return next((pid for pid, command in self.pids().items() if "forkserver" in command), 0)
 
     def redis(self) -> int:
         """The embedded Redis; 0 while there is none."""

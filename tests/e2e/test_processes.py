@@ -241,6 +241,7 @@ class TestDeath:
 
     def test_a_killed_background_worker_comes_back(self, gateway: GatewayServer) -> None:
         killed = background_worker(gateway)
+        eventually(lambda: "background worker started" in gateway.log())
         os.kill(killed, KILL)
 
         eventually(lambda: len(gateway.workers() - {killed}) == 3)
@@ -267,6 +268,47 @@ class TestDeath:
             server.wait()
 
             eventually(lambda: not any(is_alive(pid) for pid in everyone), within_s=5)  # noqa: B023 - right here
+
+
+class TestForkServer:
+    def test_its_copies_share_most_of_their_memory(self, gateway: GatewayServer) -> None:
+        memory = [resident(pid) for pid in gateway.workers()]
+
+        assert len(memory) == 3
+        assert all(private < whole / 2 for whole, private in memory)
+
+    def test_it_takes_nothing_from_the_folder_that_the_command_was_started_in(self, tmp_path: Path) -> None:
+        for name in ("preload", "app", "conf"):
+            (tmp_path / f"{name}.py").write_text("raise RuntimeError('foreign code')")
+
+        with GatewayServer(tmp_path, ONE | {"PYTHONPATH": ""}) as server:
+            assert all(private < whole / 2 for whole, private in map(resident, server.workers()))
+
+    def test_all_workers_come_back_when_it_is_killed(self, tmp_path: Path) -> None:
+        with GatewayServer(tmp_path, program=STREAMING) as server:
+            killed, workers = server.fork_server(), server.workers()
+            os.kill(killed, KILL)
+
+            eventually(lambda: len(server.workers() - workers) == 3 and server.answers())
+            eventually(lambda: len(web_workers(server) - workers) == 2)
+
+            assert not any(is_alive(pid) for pid in workers)
+            assert server.fork_server() != killed
+
+    def test_a_stop_signal_of_its_own_changes_nothing(self, gateway: GatewayServer) -> None:
+        before = gateway.fork_server(), gateway.workers()
+        os.kill(gateway.fork_server(), TERM)
+        os.kill(gateway.fork_server(), signal.SIGINT)
+        time.sleep(0.3)
+
+        assert (gateway.fork_server(), gateway.workers()) == before
+
+
+def resident(pid: int) -> tuple[int, int]:
+    """A process' memory by proc(5)'s smaps_rollup, in KB: all of it, and what no other process shares."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
+    kb = {row[0]: int(row[1]) for row in rows}
+    return kb["Rss:"], kb["Private_Clean:"] + kb["Private_Dirty:"]
 
 
 class TestEmbeddedRedis:
