@@ -162,9 +162,10 @@ class ProcessManager(WorkerManager):
         return [process for worker in self.workers for process in worker.processes]
 
     def _launch(self, name: str, start: Callable[[], None]) -> None:
+        """The process of that name. Raises OSError and EOFError when the fork server is not there to fork it."""
+        self._started[name] = time.monotonic()
         with held():
             start()
-        self._started[name] = time.monotonic()
 
     def _note(self, message: object) -> None:
         """A web worker that is ready sends its name; Sanic's own messages are not used here."""
@@ -188,7 +189,10 @@ class ProcessManager(WorkerManager):
             self._give_up_if_never_ready(process)
         elif time.monotonic() >= self._due[name]:
             del self._due[name]
-            self._launch(name, process.restart)
+            try:
+                self._launch(name, process.restart)
+            except (OSError, EOFError) as problem:  # it is as dead as before, and will be seen so
+                log.error("%s can't be started: %s", name, problem)  # noqa: TRY400 - main has no traces for operators
 
     def _send_clients_elsewhere(self, process: Any) -> None:
         """New connections go to the other workers; without any others they wait in the queue for the restart."""

@@ -295,6 +295,16 @@ class TestForkServer:
             assert not any(is_alive(pid) for pid in workers)
             assert server.fork_server() != killed
 
+    def test_all_workers_come_back_when_it_dies_while_it_is_asked_for_one(self, tmp_path: Path) -> None:
+        with GatewayServer(tmp_path, program=("-m", "tests.e2e.unlucky_app")) as server:
+            workers = server.workers()
+            os.kill(min(web_workers(server)), KILL)
+
+            eventually(lambda: len(server.workers() - workers) == 3 and server.answers())
+            eventually(lambda: len(web_workers(server) - workers) == 2)
+
+            assert "can't be started" in server.log()
+
     def test_a_stop_signal_of_its_own_changes_nothing(self, gateway: GatewayServer) -> None:
         before = gateway.fork_server(), gateway.workers()
         os.kill(gateway.fork_server(), TERM)
