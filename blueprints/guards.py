@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from sanic import Request
 
+from blueprints.bodies import receive
 from blueprints.errors import is_openai
 from core.auth.agent_signature import AgentClaim
 from core.auth.caller import OPERATOR, Caller
@@ -31,7 +32,7 @@ async def authenticate(request: Request) -> Caller:
     services: Services = request.app.ctx.services
     if "authorization" not in request.headers and (claim := AgentClaim.from_headers(request.headers)) is not None:
         services.agent_signatures.ensure_timely(claim)
-        await request.receive_body()
+        await receive(request)
         return await services.agent_signatures.verify(claim, _model(request))
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":

@@ -23,7 +23,7 @@ from core.inference.repeatable import RepeatableInference
 from core.inference.streaming import AnswerStream
 
 bp = Blueprint("inference", url_prefix="/api/v1/inference")
-NUMBERS = ("max_tokens", "temperature", "top_p")
+NOT_TEXT = {"max_tokens", "temperature", "top_p", "stream"}
 
 
 @bp.post("/", name="complete")
@@ -64,16 +64,15 @@ def _fields(request: Request) -> dict[str, Any]:
 
 
 def _query_fields(args: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Query parameters with numbers as numbers; what is no number stays text and is complained about."""
+    """Query parameters with numbers as numbers; what is none stays text and is complained about."""
     fields: dict[str, Any] = {name: values[0] for name, values in args.items()}
-    for name in NUMBERS:
-        if name in fields:
-            fields[name] = _number(fields[name])
+    for name in NOT_TEXT & fields.keys():
+        fields[name] = _value(fields[name])
     return fields
 
 
-def _number(value: str) -> Any:
+def _value(text: str) -> Any:
     try:
-        return msgspec.json.decode(value, type=int | float)
+        return msgspec.json.decode(text, type=int | float | bool)
     except msgspec.DecodeError:
-        return value
+        return text

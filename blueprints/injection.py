@@ -14,6 +14,8 @@ from sanic_ext.config import PRIORITY
 from sanic_ext.extensions.injection.extension import InjectionExtension
 from sanic_ext.extensions.injection.registry import ConstantRegistry, InjectionRegistry
 
+from blueprints.bodies import receive
+
 Handler = Callable[..., Any]
 
 
@@ -34,7 +36,7 @@ class _Plan:
                 made = guard(request)
                 arguments[name] = await made if isawaitable(made) else made
             if takes_body:
-                await request.receive_body()
+                await receive(request)
             answer = handler(request, **arguments, **services)
             return await answer if isawaitable(answer) else answer
 

@@ -49,6 +49,7 @@ async def balance(_: Request, caller: Caller, tokens: TokenService, payments: Pa
 async def deposit(request: Request, caller: Caller, tokens: TokenService, payments: Payments) -> HTTPResponse:
     """A transaction that pays in the given amount."""
     await tokens.ensure_live(caller)
+    payments.ensure_on()
     amount = _amount(decode_object(request.body, request.headers.get("content-type", "")))
     offer = asdict(await payments.deposit(caller, amount))
     amount_wei, missing_wei = offer.pop("amount_wei"), offer.pop("missing_for_pro_wei")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,8 @@ MAX_FIELDS = 100  # of a form
 SNIPPET = 10  # characters of a body that a complaint repeats
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one down, one up, as signed bytes
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def decode_object(body: bytes, content_type: str) -> dict[str, Any]:
@@ -57,19 +60,10 @@ def limit_depth(body: bytes) -> None:
     """Raises InvalidRequest when brackets are nested deeper than MAX_DEPTH; a text's own brackets do not count."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
-    depth, inside_text, escaped = 0, False, False
-    for byte in body:
-        if inside_text:
-            inside_text = escaped or byte != 0x22
-            escaped = byte == 0x5C and not escaped
-        elif byte == 0x22:
-            inside_text = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidRequest(f"JSON is nested deeper than {MAX_DEPTH} levels")
-        elif byte in b"]}":
-            depth -= 1
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")  # without escaped quotes, each one begins or ends a text
+    steps = b"".join(plain.split(b'"')[::2]).translate(_STEPS, _NO_BRACKETS)
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH:
+        raise InvalidRequest(f"JSON is nested deeper than {MAX_DEPTH} levels")
 
 
 def _form(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ Every error that a client may be told of.
     ├── RateLimited             429  carries the quota
     ├── TooMuchUnsettled        429  too much is used that is not paid on the chain yet; carries Retry-After
     ├── NodeRefused             400  the node refuses what was asked: the request's fault
+    ├── UnknownEncoding         415  the body is compressed in a way that is not known here
     ├── UnknownResource         404  what the path names is not there
     │   ├── PaymentOff          404  this gateway has no payment contract
     │   ├── UnknownAnswer       404  nobody keeps an answer of that name for this caller
@@ -137,6 +138,16 @@ class KeyRefused(GatewayError):
     status = 401
     reason = "Unauthorized"
     code = "invalid_api_key"
+
+
+class UnknownEncoding(GatewayError):
+    """The body's Content-Encoding is none that can be undone. The former service's shape has no `error` field here."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f'unsupported content encoding "{encoding}"')
 
 
 class UnknownResource(GatewayError):

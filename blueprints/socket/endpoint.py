@@ -42,7 +42,8 @@ class Endpoint:
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """The response; None once the connection is a WebSocket."""
-        if (origin := request.headers.get("origin")) is not None and origin not in self._origins:
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in self._origins and not _is_own(origin, request):
             return forbidden()
         session_id = request.args.get("sid")
         if session_id is None:
@@ -113,6 +114,11 @@ async def _received(
             raise
         return None
     return None if connection.websocket is not None else response
+
+
+def _is_own(origin: str, request: Request) -> bool:
+    """Whether it is the host that is asked: a page from there, or an app of React Native. TLS may end at a proxy."""
+    return origin.partition("://")[2].lower() == str(request.forwarded.get("host", request.host)).lower()
 
 
 def _is_upgrade(request: Request) -> bool:

@@ -157,7 +157,7 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
 
 def _token(environ: dict[str, Any], auth: Any) -> str:
     """Of `auth.token`, or of the Authorization header as in REST; empty when there is none."""
-    if isinstance(auth, dict) and isinstance(token := auth.get("token"), str):
+    if isinstance(auth, dict) and isinstance(token := auth.get("token"), str) and token:
         return token
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else ""

@@ -6,7 +6,6 @@ import asyncio
 from typing import Protocol
 
 from blueprints.socket.link import Link
-from blueprints.socket.server import MAX_MESSAGE
 
 GOING_AWAY = 1001  # RFC 6455: clients take it as a lost connection and reconnect
 
@@ -35,7 +34,7 @@ async def pump(websocket: WebSocket, link: Link) -> None:
 
 
 async def _up(websocket: WebSocket, link: Link) -> None:
-    while isinstance(data := await websocket.recv(), str) and len(data) <= MAX_MESSAGE:
+    while isinstance(data := await websocket.recv(), str):
         await link.send(data)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import engineio
 import socketio
+from socketio.packet import CONNECT_ERROR
 
 from blueprints.outbox import Outbox
 from blueprints.socket import codec
@@ -16,7 +17,8 @@ from blueprints.socket.packets import TextPacket
 from blueprints.socket.session import Session
 from blueprints.socket.session_ids import new_session_id
 
-MAX_MESSAGE = 64 * 1024  # of a client's message; of Engine.IO it is the body of a POST, or one frame
+# Of a client's message: the body of a POST, or one frame. Sanic's limit for frames is the same.
+MAX_MESSAGE = 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no 
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        if (name := namespace or "/") in (*self.namespace_handlers, *self.namespaces):
+            await super()._handle_connect(eio_sid, name, data)
+            return
+        unknown = {"message": "Invalid namespace"}  # as an object: clients read its message, and the library sends text
+        await self._send_packet(eio_sid, self.packet_class(CONNECT_ERROR, data=unknown, namespace=name))
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         try:

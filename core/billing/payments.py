@@ -65,6 +65,10 @@ class Payments:
         self._standings = standings
         self._chain_id = chain_id
 
+    def ensure_on(self) -> None:
+        """Raises PaymentOff, as every method does."""
+        self._existing()
+
     async def balance(self, caller: Caller) -> Balance:
         """What the user has now, or, while the chain is away, what it said last."""
         if self._prices is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +30,13 @@ DOORS = [NATIVE, CHAT]
 MESSAGE = {"role": "user", "content": "hi"}
 GOOD: dict[str, Any] = {"model": PETALS, "messages": [MESSAGE], "max_tokens": 4}
 MIB = 1024 * 1024
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "GZIP": gzip.compress,
+    "identity": bytes,
+}
 NOT_JSON = {
     "empty": b"",
     "cut off": b'{"model":',
@@ -160,6 +170,40 @@ class TestBodies:
         assert_refused(native, 400, NATIVE)
         assert native.json()["message"] == ["property zzz should not exist", "property user should not exist"]
         assert post(url, CHAT, extra, token).status == 200
+
+    @pytest.mark.parametrize("encoding", COMPRESSED)
+    @pytest.mark.parametrize("path", DOORS)
+    def test_that_are_compressed_are_read(self, url: str, token: str, path: str, encoding: str) -> None:
+        body = COMPRESSED[encoding](json.dumps(GOOD).encode())
+        answer = call(url, "POST", path, headers=JSON | bearer(token) | {"Content-Encoding": encoding}, body=body)
+
+        assert answer.status in (200, 201), answer.body
+
+    @pytest.mark.parametrize(
+        ("encoding", "body", "status"),
+        [
+            ("br", b"{}", 415),
+            ("gzip, gzip", b"{}", 415),
+            ("gzip", b"{}", 400),
+            ("gzip", gzip.compress(b'{"a":1}')[:-9], 400),
+            ("deflate", b"", 400),
+            ("gzip", gzip.compress(bytes(MIB + 1)), 413),
+            ("deflate", zlib.compress(bytes(100 * MIB)), 413),
+        ],
+    )
+    @pytest.mark.parametrize("path", [*DOORS, NONCE])
+    def test_that_are_compressed_and_can_not_be_read_are_refused(
+        self, url: str, token: str, path: str, encoding: str, body: bytes, status: int
+    ) -> None:
+        answer = call(url, "POST", path, headers=JSON | bearer(token) | {"Content-Encoding": encoding}, body=body)
+
+        assert_refused(answer, status, path)
+
+    @pytest.mark.parametrize("path", DOORS)
+    def test_with_a_byte_order_mark_are_read(self, url: str, token: str, path: str) -> None:
+        answer = call(url, "POST", path, headers=JSON | bearer(token), body=BOM_UTF8 + json.dumps(GOOD).encode())
+
+        assert answer.status in (200, 201), answer.body
 
     @pytest.mark.parametrize("path", [*DOORS, NONCE])
     def test_over_the_limit_are_refused_by_their_length(self, url: str, token: str, path: str) -> None:

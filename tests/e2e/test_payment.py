@@ -242,6 +242,13 @@ class TestAStranger:
         assert (answer.status, answer.json()) == (404, OFF)
 
 
+def test_a_deposit_finds_payment_off_whatever_its_body(url: str, token: str) -> None:
+    for body in ({}, {"amount": "1"}, {"amount": -1}):
+        answer = post(url, "/api/v1/payment/deposit", body, token)
+
+        assert (answer.status, answer.json()) == (404, OFF)
+
+
 def told_elsewhere(user: User) -> Iterator[dict[str, Any]]:
     """The usage that the doors other than the native whole one tell, one after the other."""
     chat = {"model": PETALS, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}

@@ -336,7 +336,9 @@ def leave_a_lot(server: GatewayServer, times: int) -> None:
 
 
 class TestOrigins:
-    @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{ORIGIN}.evil.example"])
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "null", "", "127.0.0.1", "http://127.0.0.1:1", f"{ORIGIN}.evil.example"]
+    )
     def test_a_page_of_a_foreign_origin_is_refused(self, gateway: GatewayServer, origin: str) -> None:
         polling = Connection(gateway.port).ask("GET", QUERY + "polling", headers={"Origin": origin})
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
@@ -345,6 +347,14 @@ class TestOrigins:
 
         assert polling.status == websocket.status == 403
         assert "access-control-allow-origin" not in polling.headers
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_a_page_or_app_of_the_gateways_own_host_is_served(self, gateway: GatewayServer, scheme: str) -> None:
+        own = f"{scheme}://127.0.0.1:{gateway.port}"
+        answer = Connection(gateway.port).ask("GET", QUERY + "polling", headers={"Origin": own})
+
+        assert answer.status == 200
+        assert "access-control-allow-origin" not in answer.headers
 
     def test_a_page_of_a_known_origin_gets_each_cors_header_once(self, gateway: GatewayServer) -> None:
         answer = Connection(gateway.port).ask("GET", QUERY + "polling", headers={"Origin": ORIGIN})
@@ -361,13 +371,37 @@ class TestOrigins:
 
 
 class TestLimits:
-    def test_a_message_over_64_kib_is_refused(self, gateway: GatewayServer) -> None:
-        connection = Connection(gateway.port)
+    def test_a_message_over_1_mib_is_refused(self, gateway: GatewayServer) -> None:
+        connection, websocket = Connection(gateway.port), Connection(gateway.port)
         session_id = connection.open_session()
+        websocket.upgrade()
+        websocket.receive_text()
 
-        refused = Connection(gateway.port).ask("POST", f"{QUERY}polling&sid={session_id}", b"4" + b"x" * 64 * 1024)
+        refused = Connection(gateway.port).ask("POST", f"{QUERY}polling&sid={session_id}", b"4" + b"x" * 1024 * 1024)
+        websocket.send_text("4" + "안" * (1024 * 1024 // 3 + 1))  # by bytes, as with polling
 
         assert refused.status == 413
+        assert websocket.receive_text() == ""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("transport", ["polling", "websocket"])
+    async def test_the_longest_prompt_passes_however_it_is_escaped(
+        self, gateway: GatewayServer, transport: str
+    ) -> None:
+        prompt = "안" * 31_998 + "🦙!"
+        async with socketio.AsyncSimpleClient() as client:
+            await client.connect(gateway.url, namespace="/echo", transports=[transport])
+            await client.call("echo", prompt)  # this client escapes all of it
+
+            assert await client.receive(timeout=20) == ["echo", prompt]
+
+    def test_an_unknown_namespace_is_told_as_the_former_service_told_it(self, gateway: GatewayServer) -> None:
+        websocket = Connection(gateway.port)
+        websocket.upgrade()
+        websocket.receive_text()
+        websocket.send_text("40/nope,{}")
+
+        assert websocket.receive_text() == '44/nope,{"message":"Invalid namespace"}'
 
     def test_other_versions_of_the_protocol_are_refused(self, gateway: GatewayServer) -> None:
         assert Connection(gateway.port).ask("GET", "/socket.io/?EIO=3&transport=polling").status == 400

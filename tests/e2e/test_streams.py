@@ -60,6 +60,7 @@ class TestTheFormerServicesDoor:
         ("method", "path", "body", "status"),
         [
             ("GET", f"{STREAM}?model={quote(AGENT, '')}&prompt={quote('안녕?')}&max_tokens=64", None, 200),
+            ("GET", f"{STREAM}?model={quote(AGENT, '')}&prompt={quote('안녕?')}&max_tokens=64&stream=true", None, 200),
             ("GET", STREAM, asked(AGENT, "안녕?"), 200),
             ("POST", STREAM, asked(AGENT, "안녕?"), 201),
         ],

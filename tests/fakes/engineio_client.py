@@ -78,7 +78,10 @@ class Connection:
     def send_text(self, text: str) -> None:
         """One masked text frame."""
         data, mask = text.encode(), os.urandom(4)
-        length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2)
+        if len(data) < 126:
+            length = bytes([0x80 | len(data)])
+        else:
+            length = b"\xfe" + len(data).to_bytes(2) if len(data) < 65536 else b"\xff" + len(data).to_bytes(8)
         self.socket.sendall(b"\x81" + length + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(data)))
 
     def receive_text(self) -> str:

@@ -112,6 +112,15 @@ class TestDepth:
     def test_brackets_within_a_text_do_not_count(self) -> None:
         limit_depth(json.dumps({"a": "[{" * 1000 + '\\"' + "[" * 1000}).encode())
 
+    @pytest.mark.parametrize("text", ["\\", '\\"', '"', '\\\\"[', '["', "\\u005b"])
+    def test_nor_do_quotes_within_a_text_hide_what_is_outside(self, text: str) -> None:
+        limit_depth(json.dumps([text + "[" * 100, text]).encode())
+        deep: Any = text
+        for _ in range(MAX_DEPTH + 1):
+            deep = [text, deep]
+        with pytest.raises(InvalidRequest, match="nested deeper"):
+            limit_depth(json.dumps(deep).encode())
+
     @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"":'])
     def test_a_tower_of_brackets_is_refused_before_it_is_parsed(self, opening: bytes) -> None:
         with pytest.raises(InvalidRequest, match="nested deeper than 32 levels"):

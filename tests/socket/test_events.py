@@ -190,10 +190,11 @@ class TestTokens:
         assert await door.is_empty()
 
     @pytest.mark.asyncio
-    async def test_the_header_of_rest_is_taken_too(self, door: Door) -> None:
+    @pytest.mark.parametrize("auth", [None, {}, {"token": ""}, {"token": None}], ids=str)
+    async def test_the_header_of_rest_is_taken_too(self, door: Door, auth: dict[str, Any] | None) -> None:
         async with Client(door.url) as client:
             headers = {"Authorization": f"Bearer {door.token}"}
-            await client.sio.connect(door.url, headers=headers, namespaces=["/ws/inference"])
+            await client.sio.connect(door.url, headers=headers, auth=auth, namespaces=["/ws/inference"])
             assert await client.call("inference_stream", ASKED) == {"status": "ok"}
 
     @pytest.mark.asyncio

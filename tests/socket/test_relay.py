@@ -161,6 +161,11 @@ def ask(link: str = "1") -> bytes:
     return encode(Ask(link, "asker000", "GET", "http://host/socket.io/", [(b"x", b"\xff")], b""))
 
 
+def besides_beats(messages: list[Any]) -> list[Any]:
+    """What is said of links; on a busy machine a beat may come before it, or after it."""
+    return [message for message in messages if not isinstance(message, Beat)]
+
+
 Heard = tuple[Bus, list[Any]]
 
 
@@ -173,9 +178,9 @@ class TestOwner:
             for number in range(10):
                 asker.post(TOPIC, encode(Frame("1", number, str(number))))
             await until(lambda: len([m for m in messages if isinstance(m, Frame)]) == 10)
-        await until(lambda: messages[-1] == End("1"))
+        await until(lambda: besides_beats(messages)[-1] == End("1"))
 
-        assert messages[0] == Accept("1")
+        assert besides_beats(messages)[0] == Accept("1")
         assert [m.data for m in messages if isinstance(m, Frame)] == [str(number) for number in range(10)]
 
     @pytest.mark.asyncio
@@ -213,9 +218,10 @@ class TestOwner:
         asker, messages = heard
         async with relaying(bus, fail):
             asker.post(TOPIC, ask())
-            await until(lambda: bool(messages))
+            await until(lambda: bool(besides_beats(messages)))
 
-        assert (messages[0].status, messages[0].link) == (400, "1")
+        answer = besides_beats(messages)[0]
+        assert (answer.status, answer.link) == (400, "1")
 
 
 class TestNeighbours:
