@@ -11,6 +11,7 @@ help: ## What can be done here
 setup: .venv/.ready ## Virtual environment in .venv with run-time and test packages
 
 .venv/.ready: requirements.txt requirements-dev.txt tests/js/package-lock.json contracts/package-lock.json
+	@test -x $(PY) || python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed, python3 is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@test -x $(PY) || python3 -m venv .venv
 	@$(PIP) install --require-hashes -r requirements.txt
 	@$(PIP) install -r requirements-dev.txt

@@ -7,6 +7,7 @@ from typing import Any
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import json
 
+from blueprints.bodies import ensure_small
 from blueprints.routing import READ
 from core.access.grant import Quota
 from core.access.tiers import Standings
@@ -82,6 +83,7 @@ def _shown(quota: Quota) -> dict[str, Any]:
 
 def _fields(request: Request, *names: str) -> dict[str, str]:
     """The body's fields, in the former service's words and order where they are wrong. Raises InvalidRequest."""
+    ensure_small(request)
     body = decode_object(request.body, request.headers.get("content-type", ""))
     complaints = [f"property {name} should not exist" for name in body if name not in names]
     if not _is_address(body.get("address")):

@@ -10,6 +10,7 @@ from sanic.exceptions import PayloadTooLarge
 
 from core.errors import InvalidRequest, UnknownEncoding
 
+SMALL = 16 * 1024  # bytes: much more than a signature or a report needs
 ENCODINGS = ("gzip", "x-gzip", "deflate")  # RFC 9110, 8.4.1
 EITHER = zlib.MAX_WBITS | 32  # zlib finds out by itself which of them it is
 
@@ -29,6 +30,12 @@ async def receive(request: Request) -> None:
             raise UnknownEncoding(encoding)
     if request.body.startswith(BOM_UTF8):
         request.body = request.body.removeprefix(BOM_UTF8)
+
+
+def ensure_small(request: Request) -> None:
+    """For doors whose bodies are read before anything is known of the sender. Raises PayloadTooLarge."""
+    if len(request.body) > SMALL:
+        raise PayloadTooLarge
 
 
 def _decompressed(body: bytes, at_most: int) -> bytes:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
-from sanic.exceptions import PayloadTooLarge
 from sanic.response import json
 
+from blueprints.bodies import ensure_small
 from blueprints.routing import READ
 from core.auth.keys import OracleKey
 from core.body import decode_object
 from core.metrics import report_body
 from core.metrics.agent_reports import AgentReports
-
-MAX_BODY = 16 * 1024  # bytes
 
 bp = Blueprint("report", url_prefix="/api/v1/report")
 
@@ -21,8 +19,7 @@ bp = Blueprint("report", url_prefix="/api/v1/report")
 @bp.post("/")
 async def report(request: Request, key: OracleKey, reports: AgentReports) -> HTTPResponse:
     """Takes a report in place of the agent's last one."""
-    if len(request.body) > MAX_BODY:
-        raise PayloadTooLarge
+    ensure_small(request)
     await reports.add(report_body.parse(decode_object(request.body, request.headers.get("content-type", ""))))
     return json({"status": "ok"}, 201)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+LONGEST_TMP = 70  # bytes: a Unix socket's path has at most 107, on macOS 103, and names in the folder take up to 33
 
 
 class CantListen(Exception):
@@ -36,7 +39,9 @@ def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.sock
 @contextmanager
 def meeting_folder() -> Iterator[Path]:
     """A folder for this user only, where the workers of one command leave sockets for each other."""
-    folder = Path(tempfile.mkdtemp(prefix="plm-"))  # a Unix socket's path has at most 107 bytes, on macOS 103
+    usual = tempfile.gettempdir()
+    place = usual if len(os.fsencode(usual)) <= LONGEST_TMP else "/tmp"  # noqa: S108 - a private folder is made in it
+    folder = Path(tempfile.mkdtemp(prefix="plm-", dir=place))
     try:
         yield folder
     finally:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import current_process, get_context, resource_tracker
+from multiprocessing import current_process, forkserver, get_context, resource_tracker
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGTERM, signal
 from types import FrameType
 from typing import Any
 
@@ -32,12 +32,13 @@ from sanic.worker.serve import worker_serve
 
 from workers.backoff import Backoff
 from workers.listeners import refuse
-from workers.signals import held, on_first_stop
+from workers.signals import STOP_SIGNALS, held, on_first_stop
 from workers.tie import tie_to_main
 
 BACKLOG = 1024  # connections that wait to be accepted, for each worker
 LOOK_S = 0.1  # how often main looks after its processes
 SETTLE_S = 0.05
+KILL_S = 3.0  # from SIGKILL on
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class ProcessManager(WorkerManager):
         self._failed = False
         context = get_context("forkserver")
         context.set_forkserver_preload([preload])
+        current_process()._config["tempdir"] = str(web.meeting)  # type: ignore[attr-defined] # noqa: SLF001 - for its socket
         inbox, outbox = context.Pipe(duplex=False)
         states: dict[str, Any] = {}  # each child gets a copy and only writes to it: main needs no more than the pipe
         settings = {
@@ -93,6 +95,8 @@ class ProcessManager(WorkerManager):
             "meeting": web.meeting,
         }
         super().__init__(len(listeners), serve_web, settings, context, (outbox, inbox), states)
+        for number in STOP_SIGNALS:
+            signal(number, self.shutdown_signal)
 
     def create_server(self) -> Worker:
         """One web worker with a socket of its own: a shared one is drained unevenly, by whoever wakes first."""
@@ -127,7 +131,7 @@ class ProcessManager(WorkerManager):
                 if not process.is_alive() and not self._shutting_down:
                     self._revive(process)
 
-    def shutdown_signal(self, signal: int, frame: FrameType | None) -> None:
+    def shutdown_signal(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two steps of main, so it only leaves word."""
         if not self._shutting_down:
             self._shutting_down = True
@@ -152,6 +156,8 @@ class ProcessManager(WorkerManager):
         deadline = time.monotonic() + self._grace_s
         while any(process.is_alive() for process in self._all()):
             late = time.monotonic() > deadline
+            if time.monotonic() > deadline + KILL_S:
+                _kill_fork_server()  # a frozen one can't tell that they are dead
             if late and not self._failed:
                 log.error("some processes did not end in time and are killed")
             self._failed = self._failed or late
@@ -222,6 +228,12 @@ def serve_web(**settings: Any) -> None:
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))  # else it counts as not started
     own = {"app_name": app.name, "protocol": app.ctx.protocol, "connections": app.ctx.connections}
     worker_serve(**{**settings, **own, "app_loader": None})
+
+
+def _kill_fork_server() -> None:
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001 - it has no public name
+    with suppress(ProcessLookupError):
+        os.kill(pid, SIGKILL)
 
 
 async def _announce(publisher: Any, app: Sanic[Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: each means "finish and end", the first one counts, none is lost and none comes too early."""
+"""SIGTERM, SIGINT, SIGHUP: each means "finish and end", the first one counts, none is lost and none comes too early."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A terminal that is closed ends what runs in it, unless that was started by nohup.
+_HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, *_HANGUP)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from blueprints.socket.relay import Relay
 from blueprints.socket.server import MAX_MESSAGE, SocketServer
 from blueprints.socket.session_ids import owner_of
 from core.draining import Drain
-from core.errors import GatewayError, ShuttingDown
+from core.errors import GatewayError, ShuttingDown, Unavailable
 
 PATH = "/socket.io/"
 
@@ -49,6 +49,8 @@ class Endpoint:
         if session_id is None:
             if self._drain.draining:
                 raise ShuttingDown
+            if self._engine.is_crowded:
+                raise Unavailable("Too many connections")
         elif session_id not in self._engine.sockets:
             return await self._elsewhere(request, session_id)
         return await _received(request, self._serve)

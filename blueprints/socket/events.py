@@ -14,6 +14,8 @@ from core.inference.answers import AnswerEnd
 from core.inference.completion import FinishReason, Usage
 from core.inference.requests import InferenceRequest
 
+MOST_SEQ = 2**53 - 1  # the last whole number that JavaScript counts to
+
 
 @dataclass(frozen=True)
 class Payload:
@@ -33,8 +35,8 @@ class Payload:
     def after_seq(self) -> int:
         """The number of the last chunk that the client has; 0 when it has none. Raises InvalidRequest."""
         seq = self.fields.get("after_seq", 0)
-        if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-            raise InvalidRequest(["after_seq must be an integer number not less than 0"])
+        if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq <= MOST_SEQ:
+            raise InvalidRequest([f"after_seq must be an integer number from 0 to {MOST_SEQ}"])
         return seq
 
 

@@ -73,6 +73,7 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
         if session.closed:
             return False
         self._clients[sid] = client
+        self.server.eio.acquaint(session.sid)
         return True
 
     def _disconnect(self, sid: str, reason: str) -> None:
@@ -108,7 +109,7 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
         client.expect(listener)
         try:
             client.attach(listener, self._services.answers.start(caller, request, name, listener))
-        except GatewayError:
+        except BaseException:
             client.release(listener)
             raise
 
@@ -119,7 +120,7 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
         client.expect(listener)
         try:
             answer = await self._services.answers.resume(caller, asked.name, after_seq, listener)
-        except GatewayError:
+        except BaseException:
             client.release(listener)
             raise
         client.attach(listener, answer)

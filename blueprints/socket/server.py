@@ -19,6 +19,9 @@ from blueprints.socket.session_ids import new_session_id
 
 # Of a client's message: the body of a POST, or one frame. Sanic's limit for frames is the same.
 MAX_MESSAGE = 1024 * 1024
+# A session costs a request and holds 13 KB. Whoever has a token is known, and has joined a namespace, in a moment.
+MOST_STRANGERS = 4000  # sessions of one worker
+JOIN_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,16 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._strangers: set[str] = set()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are as many sessions as may be of clients that nobody knows."""
+        return len(self._strangers) >= MOST_STRANGERS
+
+    def acquaint(self, session_id: str) -> None:
+        """The session's client is known by its token."""
+        self._strangers.discard(session_id)
 
     def generate_id(self) -> str:
         return new_session_id(self.worker_id)
@@ -50,6 +63,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
             session = self.sockets[args[0]]
             session.__class__ = Session  # the library has no other place to say so
             session.begin()
+            self._strangers.add(session.sid)
+            asyncio.get_running_loop().call_later(JOIN_S, self._end_if_idle, session.sid)
+        elif event == "disconnect":
+            self._strangers.discard(args[0])
         return await super()._trigger_event(event, *args, **kwargs)
 
     async def end(self, session_id: str) -> None:
@@ -57,6 +74,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc] # it carries no types
         if (socket := self.sockets.get(session_id)) is not None:
             await socket.close(wait=False)
             await socket.queue.put(None)  # the writer's end, and with it the WebSocket's
+
+    def _end_if_idle(self, session_id: str) -> None:
+        if (session := self.sockets.get(session_id)) is not None and not session.has_joined:
+            self.start_background_task(self.end, session_id)
 
     async def aclose(self) -> None:
         """Ends what still runs: pings that sleep, handlers, the monitor."""
@@ -101,6 +122,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # it carries no 
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         if (name := namespace or "/") in (*self.namespace_handlers, *self.namespaces):
+            self.eio.sockets[eio_sid].has_joined = True
             await super()._handle_connect(eio_sid, name, data)
             return
         unknown = {"message": "Invalid namespace"}  # as an object: clients read its message, and the library sends text

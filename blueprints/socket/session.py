@@ -29,6 +29,7 @@ class Session(AsyncSocket):  # type: ignore[misc] # it carries no types
 
     write_timeout_s: float = WRITE_TIMEOUT_S
     last_ping: float | None  # the library's
+    has_joined = False  # a namespace
 
     def begin(self) -> None:
         """To be called before anything else happens to it."""

@@ -129,16 +129,30 @@ class TestStop:
             assert server.wait(5) == 0
             assert "Traceback" not in server.log()
 
-    def test_ctrl_c_is_the_same(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
+    def test_another_signal_is_the_same(self, tmp_path: Path, number: signal.Signals) -> None:
         with (
             GatewayServer(tmp_path, ONE, SMALL) as server,
             Stream(server.port, "/stream?n=15&gap=0.1") as stream,
         ):
-            server.signal(signal.SIGINT, group=True)
+            server.signal(number, group=True)
 
             assert stream.rest() == WHOLE
             assert server.wait(5) == 0
             assert "Traceback" not in server.log()
+
+    def test_a_closed_terminal_is_nothing_under_nohup(self, tmp_path: Path) -> None:
+        (tmp_path / "nohup.py").write_text(
+            "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'tests.e2e.streaming_app', '--web-only'])\n"
+        )
+        with GatewayServer(tmp_path, ONE, (str(tmp_path / "nohup.py"),)) as server:
+            before = server.workers()
+            server.signal(signal.SIGHUP, group=True)
+            time.sleep(0.5)
+
+            assert server.answers()
+            assert server.workers() == before
 
     def test_idle_connections_do_not_hold_it_up(self, tmp_path: Path) -> None:
         with GatewayServer(tmp_path, ONE, SMALL) as server:
@@ -304,6 +318,16 @@ class TestForkServer:
             eventually(lambda: len(web_workers(server) - workers) == 2)
 
             assert "can't be started" in server.log()
+
+    @pytest.mark.long
+    def test_frozen_it_does_not_keep_the_others_from_ending(self, tmp_path: Path) -> None:
+        with GatewayServer(tmp_path, {"SHUTDOWN_TIMEOUT": "1s"}, STREAMING) as server:
+            everyone = server.pids()
+            os.kill(server.fork_server(), signal.SIGSTOP)
+            server.signal(TERM)
+
+            assert server.wait(20) == 1
+            eventually(lambda: not any(is_alive(pid) for pid in everyone))
 
     def test_a_stop_signal_of_its_own_changes_nothing(self, gateway: GatewayServer) -> None:
         before = gateway.fork_server(), gateway.workers()

@@ -254,16 +254,22 @@ class TestStop:
             assert [client.until("event")["data"] for _ in range(14)] == list(range(1, 15))
             assert server.wait(25) == 0
 
-    def test_the_meeting_folder_goes_with_the_gateway(self, tmp_path: Path) -> None:
-        before = set(Path(tempfile.gettempdir()).glob("plm-*"))
-        with running(ENV | {"TMPDIR": str(tmp_path)}) as server:
-            (folder,) = tmp_path.glob("plm-*")
-            assert folder.stat().st_mode & 0o777 == 0o700
-            assert len(list(folder.iterdir())) == 2
-            server.stop()
+    def test_the_meeting_folder_goes_with_the_gateway(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            with running(ENV | {"TMPDIR": name}) as server:
+                (folder,) = Path(name).glob("plm-*")
+                assert folder.stat().st_mode & 0o777 == 0o700
+                assert len(list(folder.iterdir())) == 3  # both workers' doors, and the fork server's
+                server.stop()
 
-        assert list(tmp_path.iterdir()) == []
-        assert before  # the fixture's own
+            assert list(Path(name).iterdir()) == []
+
+    def test_a_folder_of_a_long_name_for_it_gives_way(self, tmp_path: Path) -> None:
+        long = tmp_path / ("x" * 80)
+        long.mkdir()
+        with running(ENV | {"TMPDIR": str(long)}) as server:
+            all_served(burst(server.url, 20, POLLING), 20, processes=2)
+            assert "relayed" not in server.log()
 
 
 def leave_abruptly(port: int, chance: random.Random) -> None:

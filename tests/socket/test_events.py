@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from blueprints.socket.limits import MOST_ANSWERS
 from core.errors import NodesFailed, RateLimited, ShuttingDown, Unauthenticated
 from tests.socket.answers import END
 from tests.socket.conftest import Client, Door
@@ -102,10 +103,28 @@ class TestPayloads:
         assert not door.answers.all
 
     @pytest.mark.asyncio
-    @pytest.mark.parametrize("after_seq", [-1, 1.5, "1", None, True])
+    @pytest.mark.parametrize("after_seq", [-1, 1.5, "1", None, True, 2**53, 2**64, 10**400])
     async def test_a_place_is_a_whole_number(self, client: Client, after_seq: Any) -> None:
         await client.emit("inference_resume", {"request_id": "a", "after_seq": after_seq})
-        assert (await client.told(1))[0][1]["message"] == ["after_seq must be an integer number not less than 0"]
+        assert (await client.told(1))[0][1]["message"] == [
+            "after_seq must be an integer number from 0 to 9007199254740991"
+        ]
+
+    @pytest.mark.asyncio
+    async def test_a_failure_of_ours_takes_no_place_for_good(
+        self, door: Door, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: Any) -> None:
+            raise RuntimeError("a defect")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(door.answers, "resume", fail)
+            for _ in range(MOST_ANSWERS):
+                await client.emit("inference_resume", {"request_id": "a"})
+            await client.emit("inference_cancel", {"request_id": "b"})
+            await client.told(1)
+
+        assert (await client.call("inference_stream", ASKED))["status"] == "ok"
 
     @pytest.mark.asyncio
     async def test_the_name_is_no_field_of_the_request(self, door: Door, client: Client) -> None:

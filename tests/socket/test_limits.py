@@ -7,9 +7,11 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from blueprints.socket import server
 from blueprints.socket.frames import PATH
 from blueprints.socket.limits import EVENTS_AT_ONCE, MOST_ANSWERS, PACKETS_AT_ONCE, Allowance
 from blueprints.socket.packets import TextPacket
@@ -97,6 +99,35 @@ class TestTooMuch:
             await websocket.send(emitted("inference", {"prompt": "x" * 1024 * 1024}))
             await until_closed(websocket)
         assert await door.is_empty()
+
+
+class TestStrangers:
+    @pytest.mark.asyncio
+    async def test_a_session_that_joins_nothing_ends_soon(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(server, "JOIN_S", 0.3)
+        async with opened(door) as idle, signed_in(door) as (member, _):
+            await until_closed(idle)
+
+            await member.send(emitted("inference_cancel", {"request_id": "a"}))
+            assert read(await member.recv())[0] == "inference_error"
+
+    @pytest.mark.asyncio
+    async def test_there_is_room_for_so_many_who_have_shown_no_token(
+        self, door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "MOST_STRANGERS", 2)
+        url = f"{door.url}/socket.io/?EIO=4&transport=polling"
+        async with aiohttp.ClientSession() as http, signed_in(door), signed_in(door), opened(door):
+            async with opened(door) as last:
+                async with http.get(url) as refused:
+                    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+                await last.close()
+            async with asyncio.timeout(5):
+                while door.server.eio.is_crowded:
+                    await asyncio.sleep(0.01)
+
+            async with http.get(url) as welcome:
+                assert welcome.status == 200
 
 
 class TestUnsoundPackets:
