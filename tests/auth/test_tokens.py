@@ -183,11 +183,11 @@ class TestVerify:
                 tokens.verify(token)
 
     def test_refuses_huge_tokens_at_once(self, tokens: TokenService) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(Unauthenticated):
             tokens.verify("e" * 50_000_000)
 
-        assert time.perf_counter() - started < 0.5
+        assert time.process_time() - started < 0.5
 
     @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.integers(0, len(GOOD) - 1), st.characters())

@@ -82,7 +82,7 @@ class TestEscaping:
     def test_takes_linear_time(self, part: str) -> None:
         hostile = part * (32_000 // len(part)) + "#" * 16_000
 
-        started = time.perf_counter()
+        started = time.process_time()
         escaped(hostile)
 
-        assert time.perf_counter() - started < 0.5  # a few ms; the square of the length would take half a minute
+        assert time.process_time() - started < 0.5  # a few ms; the square of the length would take half a minute
