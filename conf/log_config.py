@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
+import sys
 from contextvars import ContextVar
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from conf.settings import Settings
 
@@ -28,6 +30,8 @@ SECRETS = (
     ),
 )
 WORTH_MASKING = 8  # a shorter value would blot out ordinary words
+# What ends a line, moves a terminal's cursor or turns the direction of what follows: it would forge lines.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def log_config(settings: Settings) -> dict[str, Any]:
@@ -43,8 +47,7 @@ def log_config(settings: Settings) -> dict[str, Any]:
         },
         "handlers": {
             "stdout": {
-                "class": "logging.StreamHandler",
-                "stream": "ext://sys.stdout",
+                "class": f"{own}.Stdout",
                 "formatter": settings.log_format,
                 "filters": ["request"],
             }
@@ -65,6 +68,15 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted((value for value in values if len(value) >= WORTH_MASKING), key=len, reverse=True))
 
 
+class Stdout(logging.StreamHandler[TextIO]):
+    """Writes what the encoding of stdout lacks, as lone surrogates, as an escape: no line fails."""
+
+    def __init__(self) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        super().__init__(sys.stdout)
+
+
 class RequestIds(logging.Filter):
     """Gives each record the id of the request that it was written for; empty outside of one."""
 
@@ -78,7 +90,7 @@ class RequestIds(logging.Filter):
 
 
 class _Masking(logging.Formatter):
-    """Masks the finished line: messages, arguments and the texts of exceptions alike."""
+    """Masks messages with their arguments, and the texts of exceptions."""
 
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -93,12 +105,17 @@ class _Masking(logging.Formatter):
 
 
 class TextLines(_Masking):
-    """`2026-01-31T12:00:00.123Z INFO  core.nodes.router [id] message`; an exception follows on lines of its own."""
+    """
+    `2026-01-31T12:00:00.123Z INFO  core.nodes.router [id] message`; an exception follows on lines of its own.
+
+    A message is one line, whatever strangers have put into it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         about = f" [{known}]" if (known := getattr(record, "request_id", "")) else ""
-        # super() caches the exception's text in the record, and this line is not the only one made of it.
-        return self.masked(f"{_time(record)} {record.levelname:<7} {record.name}{about} {super().format(record)}")
+        message = CONTROLS.sub(_escaped, self.masked(record.getMessage()))
+        trace = f"\n{self.masked(self.formatException(record.exc_info))}" if record.exc_info else ""
+        return f"{_time(record)} {record.levelname:<7} {record.name}{about} {message}{trace}"
 
 
 class JsonLines(_Masking):
@@ -114,6 +131,10 @@ class JsonLines(_Masking):
             "exception": self.masked(self.formatException(record.exc_info)) if record.exc_info else None,
         }
         return json.dumps({key: value for key, value in line.items() if value is not None}, ensure_ascii=False)
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return control[0].encode("unicode_escape").decode()
 
 
 def _time(record: logging.LogRecord) -> str:

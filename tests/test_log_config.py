@@ -7,11 +7,12 @@ import json
 import logging
 import logging.config
 import re
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from conf.log_config import log_config
+from conf.log_config import Stdout, log_config
 from conf.settings import Settings
 from core.request_id import request_id
 
@@ -24,6 +25,9 @@ GIVEN = {
     "CHAIN_RPC_URL": "https://rpc.example/v3/key-in-the-path",
 }
 Lines = Callable[[], list[str]]
+
+logger = logging.getLogger("tests.log")
+in_both_forms = pytest.mark.parametrize("log", ["text", "json"], indirect=True)
 
 
 @pytest.fixture
@@ -41,10 +45,6 @@ def log(request: pytest.FixtureRequest) -> Iterator[Lines]:
     yield lambda: written.getvalue().splitlines()
     root.handlers[:] = former
     root.setLevel(level)
-
-
-logger = logging.getLogger("tests.log")
-in_both_forms = pytest.mark.parametrize("log", ["text", "json"], indirect=True)
 
 
 class TestLines:
@@ -68,6 +68,34 @@ class TestLines:
         logger.debug("never shown")
 
         assert log() == []
+
+    def test_a_stranger_s_words_make_no_line_of_their_own(self, log: Lines) -> None:
+        logger.info("with %s", "a\nb\r\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\t한글 é\u00a0🙂")
+
+        (line,) = log()
+        assert line.endswith(r"with a\nb\r\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\t한글 é" + "\u00a0🙂")
+
+    def test_an_exception_keeps_its_lines(self, log: Lines) -> None:
+        fail("no luck")
+
+        first, *trace = log()
+        assert first.endswith("it failed")
+        assert (trace[0], trace[-1]) == ("Traceback (most recent call last):", "ValueError: no luck")
+
+    @in_both_forms
+    @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+    def test_no_character_makes_a_line_fail(
+        self, log: Lines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], encoding: str
+    ) -> None:
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        handler = Stdout()
+        handler.setFormatter(logging.getLogger().handlers[0].formatter)
+
+        handler.handle(logging.makeLogRecord({"name": "x", "msg": "lone \ud800", "levelname": "INFO"}))
+
+        assert rb"lone \ud800" in written.getvalue()
+        assert "Logging error" not in capsys.readouterr().err
 
     @pytest.mark.parametrize("log", ["json"], indirect=True)
     def test_as_json_it_is_one_object_a_line_whatever_the_message(self, log: Lines) -> None:
@@ -110,6 +138,7 @@ class TestSecrets:
             ("?api_key=hunter2&x=1", "?api_key=***&x=1"),
             ("{'password': 'hunter2'}", "{'password': '***'}"),
             ("with sk-abcdefgh12345678", "with ***"),
+            ("Authorization: Bearer\tabc.def-123", "***"),
             (f"oracle says {GIVEN['ORACLE_API_KEY']}", "oracle says ***"),
             (f"signed by {GIVEN['JWT_SECRET']}", "signed by ***"),
             (f"POST {GIVEN['CHAIN_RPC_URL']}", "POST ***"),

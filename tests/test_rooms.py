@@ -28,7 +28,7 @@ HOMES = {
     "sanic": ("app", "blueprints", "workers.processes"),
     "sanic_ext": ("app", "blueprints"),
     "sanic_routing": ("blueprints",),
-    "socketio": ("blueprints.socket", "core.oracle"),
+    "socketio": ("blueprints.socket",),
     "engineio": ("blueprints.socket",),
     "redis": ("core.redis_link", "core.bus"),
     "hiredis": ("core.redis_link",),

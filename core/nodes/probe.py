@@ -18,6 +18,7 @@ from core.nodes.health import Report, after_bad, after_good, after_silence
 from core.nodes.node import Node, NodeKind
 from core.nodes.probe_sessions import open_probe_sessions
 from core.nodes.sources import Listing, NodeSource, merged
+from core.wallet import is_address
 
 TIMEOUT_S = 5.0
 AT_ONCE = 128  # so that many silent nodes do not keep a round from its end
@@ -155,7 +156,8 @@ class NodeProber:
         if health.layers is not None and health.layers.start > 0:
             raise ProbeFailed("it serves a later part of the model only", certain=True)
         streams = health.mode != "single"
-        address = (health.address or "").lower()
+        # What is no wallet would be kept and shared for nothing, whatever its length.
+        address = health.address.lower() if health.address and is_address(health.address) else ""
         return Report(kind=NodeKind.AGENT, models=models, streams=streams, address=address, latency_ms=latency_ms)
 
     async def _health(self, url: str, session: aiohttp.ClientSession) -> Health | None:
@@ -202,7 +204,7 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
 def _decoded(body: bytes, form: type[Form]) -> Form:
     try:
         return msgspec.json.decode(body, type=form)
-    except (msgspec.DecodeError, RecursionError) as problem:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as problem:
         raise ProbeFailed("its answer is not of its protocol") from problem
 
 

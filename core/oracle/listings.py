@@ -13,7 +13,7 @@ import msgspec
 
 from core.catalog import Catalog
 from core.nodes.address_guard import AddressGuard, RefusedAddress
-from core.nodes.node_url import InvalidUrl, parse
+from core.nodes.node_url import MAX_LENGTH, InvalidUrl, parse
 from core.nodes.sources import Listing, merged
 
 MOST_ROWS = 5_000  # of one answer; the rest is not looked at
@@ -78,6 +78,8 @@ class Sieve:
         try:
             url = parse(endpoint)
             self.guard.check(url)
+            if len(str(url)) > MAX_LENGTH:  # a path grows ninefold when it is percent-encoded
+                raise InvalidUrl("its URL is too long")
         except (InvalidUrl, RefusedAddress) as problem:
             self.faults[str(problem)] += 1
             return None

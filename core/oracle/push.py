@@ -5,105 +5,129 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from random import SystemRandom
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import aiohttp
-import socketio
-from socketio.packet import Packet
+import msgspec
+from msgspec import Meta
 
 from core.oracle.client import HEADERS, MAX_BODY, TIMEOUT_S, no_redirects
 
 NAMESPACE = "/pipeline"
-LOOK_S = 0.5  # how often it is seen whether the connection is still there
 CLOSING_S = 1.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # a connection that lasted for the longest pause was a good one
+TRANSPORT = {"EIO": "4", "transport": "websocket"}
+# Messages by what stands before their first comma: the type of Engine.IO 4, the one of Socket.IO 5, the namespace.
+OPEN, CLOSE, PING, PONG = "0123"
+CONNECT, DISCONNECT, EVENT, REFUSAL = (f"4{kind}{NAMESPACE}" for kind in "0124")
+MAX_HEAD = 64  # characters
+ENDS = (None, CLOSE, DISCONNECT, REFUSAL)
+GONE = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
 log = logging.getLogger(__name__)
 chance = SystemRandom()
-# The library logs each lost connection and each malformed message; this module says what matters of it.
-quiet = logging.getLogger(f"{__name__}.library")
-quiet.setLevel(logging.CRITICAL)
 
 
-class TextPacket(Packet):  # type: ignore[misc] # the library carries no annotations
-    """A Socket.IO packet without attachments: gathering them would fill the memory as the sender likes."""
+class ProtocolBroken(Exception):
+    """The Oracle sent what is no message of a push channel."""
 
-    def decode(self, encoded_packet: str) -> int:
-        if super().decode(encoded_packet):
-            raise ValueError("it has attachments")
-        return 0
+
+class Opening(msgspec.Struct, rename="camel"):
+    """The first message behind its type: how often the Oracle pings, and when it takes a silent client for gone."""
+
+    ping_interval: Annotated[int, Meta(gt=0, le=600_000)]  # ms
+    ping_timeout: Annotated[int, Meta(gt=0, le=600_000)]  # ms
+
+    @property
+    def silence_s(self) -> float:
+        """After so much silence the Oracle is gone."""
+        return (self.ping_interval + self.ping_timeout) / 1000
 
 
 class PushChannel:
-    """Calls `changed` on every event, and after every (re)connection, since events may have been missed before it."""
+    """
+    Calls `changed` on every event, and after every (re)connection, since events may have been missed before it.
+
+    It speaks as much Socket.IO as that takes: of a message no more than its head is read, and none is kept.
+    """
 
     def __init__(self, url: str, changed: Callable[[], None]) -> None:
-        self._url = url
+        self._url = f"{url.rstrip('/')}/socket.io/"
         self._changed = changed
-        self._path = f"{urlsplit(url).path.strip('/')}/socket.io".lstrip("/")
-        self._was_there: bool | None = None
+        self._said = ""
 
     async def run(self) -> None:
         """Stays connected until it is cancelled; after each loss it waits longer, with jitter."""
-        pause_s = FIRST_PAUSE_S
+        pause_s, now = FIRST_PAUSE_S, asyncio.get_running_loop().time
         while True:
-            if await self._listen():
+            began = now()
+            await self._listen()
+            if now() - began > LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s * chance.uniform(0.5, 1))
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _listen(self) -> bool:
-        """One connection, from its beginning to its end; whether there was one."""
-        connector = aiohttp.TCPConnector(limit=1)
-        async with aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=HEADERS, trace_configs=[no_redirects()]
-        ) as session:
-            client, connected = self._client(session), False
-            try:
-                # Only WebSocket: each message has a size limit there.
-                await client.connect(
-                    self._url,
-                    namespaces=[NAMESPACE],
-                    transports=["websocket"],
-                    socketio_path=self._path,
-                    wait_timeout=TIMEOUT_S,
-                )
-                connected = True
-                self._note(is_there=True)
-                self._changed()
-                # Not client.wait(): a cancellation may get lost in it.
-                while client.eio.state == "connected":  # noqa: ASYNC110 - the library has no event for each way to end
-                    await asyncio.sleep(LOOK_S)
-            except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError, ValueError):
-                pass
-            finally:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSING_S):
-                        await client.eio.disconnect(abort=True)
-            self._note(is_there=False)
-            return connected
+    async def _listen(self) -> None:
+        """One connection, from its beginning to its end."""
+        away = "away"
+        try:
+            async with aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=1),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=HEADERS,
+                trace_configs=[no_redirects()],
+            ) as session:
+                await self._follow(session)
+        except ProtocolBroken:
+            away = "away, since it breaks its protocol"
+        except (aiohttp.ClientError, OSError, ValueError):
+            pass
+        self._note(f"{away}: it is only polled")
 
-    def _client(self, session: aiohttp.ClientSession) -> Any:
-        client = socketio.AsyncClient(
-            reconnection=False,
-            handle_sigint=False,
-            logger=quiet,
-            engineio_logger=quiet,
-            serializer=TextPacket,
-            http_session=session,
-            request_timeout=TIMEOUT_S,
-            websocket_extra_options={"max_msg_size": MAX_BODY},
-        )
-        client.on("*", self._heard, namespace=NAMESPACE)
-        return client
+    async def _follow(self, session: aiohttp.ClientSession) -> None:
+        """Ends with the connection. Raises ProtocolBroken, aiohttp.ClientError, OSError, ValueError."""
+        loop, closing = asyncio.get_running_loop(), aiohttp.ClientWSTimeout(ws_close=CLOSING_S)
+        async with asyncio.timeout(TIMEOUT_S) as deadline:
+            async with session.ws_connect(
+                self._url, params=TRANSPORT, max_msg_size=MAX_BODY, timeout=closing
+            ) as socket:
+                silence_s = await _opened(socket)
+                while (head := await _head(socket)) not in ENDS:
+                    if head == CONNECT:
+                        self._note("there")
+                    if head in (CONNECT, EVENT):
+                        self._changed()
+                    if head == PING:
+                        await socket.send_str(PONG)
+                    if self._said == "there":
+                        deadline.reschedule(loop.time() + silence_s)
 
-    async def _heard(self, _event: str, *_: object) -> None:
-        self._changed()
+    def _note(self, what: str) -> None:
+        if what != self._said:
+            log.info("the Oracle's push channel is %s", what)
+        self._said = what
 
-    def _note(self, *, is_there: bool) -> None:
-        if is_there != self._was_there:
-            log.info("the Oracle's push channel is %s", "there" if is_there else "away: it is only polled")
-        self._was_there = is_there
+
+async def _opened(socket: aiohttp.ClientWebSocketResponse) -> float:
+    """Asks for the namespace once the Oracle has begun; gives `Opening.silence_s`. Raises ProtocolBroken."""
+    message = await socket.receive()
+    if message.type is not aiohttp.WSMsgType.TEXT or not message.data.startswith(OPEN):
+        raise ProtocolBroken
+    try:
+        opening = msgspec.json.decode(message.data[len(OPEN) :], type=Opening)
+    except (msgspec.DecodeError, RecursionError):
+        raise ProtocolBroken from None
+    await socket.send_str(f"{CONNECT},")
+    return opening.silence_s
+
+
+async def _head(socket: aiohttp.ClientWebSocketResponse) -> str | None:
+    """The head of the next message; None when the connection has ended. Raises ProtocolBroken."""
+    message = await socket.receive()
+    if message.type in GONE:
+        return None
+    if message.type is not aiohttp.WSMsgType.TEXT:  # an attachment, or no UTF-8, or too large
+        raise ProtocolBroken
+    text: str = message.data
+    return text[:MAX_HEAD].partition(",")[0]

@@ -295,6 +295,21 @@ class TestHandshake:
         reason = "Missing auth fields"
         assert self.said(gateway, json.dumps(message)) == ([{"type": "auth_error", "message": reason}], 4003, reason)
 
+    @pytest.mark.parametrize(
+        ("model", "timestamp"),
+        [("m" * 101, None), ("x\nFORGED \x1b[31m", None), (MODEL, 10**400)],
+        ids=["long", "lines", "late"],
+    )
+    def test_a_field_out_of_its_bounds(
+        self, gateway: GatewayServer, wallet: Wallet, model: str, timestamp: int | None
+    ) -> None:
+        message = json.dumps(auth_message(wallet, model, timestamp))
+
+        reason = "Missing auth fields"
+        assert self.said(gateway, b'"\xff"', message) == ([{"type": "auth_error", "message": reason}], 4003, reason)
+        assert "FORGED" not in gateway.log()
+        assert "Traceback" not in gateway.log()
+
     @pytest.mark.parametrize("drift_s", [-302, 302, 10**15])
     def test_another_time(self, gateway: GatewayServer, wallet: Wallet, drift_s: int) -> None:
         heard, code, reason = self.said(gateway, json.dumps(auth_message(wallet, MODEL, int(time.time()) + drift_s)))

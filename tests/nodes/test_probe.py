@@ -105,6 +105,16 @@ class TestRecognition:
         assert node.address == (ADDRESS.lower() if kind is NodeKind.AGENT else "")
         assert node.latency_ms > 0
 
+    @pytest.mark.parametrize(
+        "address", ["", "0x", "0x" + "1" * 41, "0x" + "1" * 100_000, ADDRESS + "\n", "evil\x1b[31m"]
+    )
+    async def test_a_name_that_is_no_wallet_is_not_kept(self, store: Store, fleet: Fleet, address: str) -> None:
+        health = {"status": "ok", "mode": "pipeline", "model": MODEL, "address": address}
+        async with NodeServer(kind="agent", health=health) as server:
+            node = await probed(fleet, server)
+
+        assert (node.online, node.address) == (True, "")
+
     async def test_a_model_is_known_by_any_letter_case_and_keeps_the_nodes_spelling(
         self, store: Store, fleet: Fleet
     ) -> None:

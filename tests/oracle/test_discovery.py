@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
 
 from core.ending import end
 from core.nodes.address_guard import AddressGuard
@@ -64,6 +67,31 @@ async def until_some(nodes: OracleNodes) -> None:
             await asyncio.sleep(0.01)
 
 
+OPENING = '0{"sid":"x","upgrades":[],"pingInterval":100,"pingTimeout":200,"maxPayload":1000000}'
+
+
+@contextlib.asynccontextmanager
+async def peer(said: list[str | bytes]) -> AsyncIterator[tuple[str, list[list[str]]]]:
+    """A server that says just this on every connection, and waits; gives its URL and what each connection sent."""
+    heard: list[list[str]] = []
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        heard.append(texts := [])
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for message in said:
+                await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+        while (answer := await socket.receive()).type is WSMsgType.TEXT:
+            texts.append(answer.data)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/socket.io/", serve)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/"), heard
+
+
 @pytest.mark.asyncio
 class TestPushChannel:
     async def test_it_calls_back_when_it_is_there_and_for_every_event(self, oracle: OracleServer) -> None:
@@ -101,6 +129,59 @@ class TestPushChannel:
             await asyncio.to_thread(oracle.wait_for_listener)
             await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", {})
             await until(lambda: len(calls) >= 2)
+
+    async def test_an_attachment_is_one_line_in_the_log_and_another_connection(
+        self, oracle: OracleServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            async with running(PushChannel(oracle.url, lambda: None)):
+                await asyncio.to_thread(oracle.wait_for_listener)
+                await until(lambda: len(caplog.messages) == 1)
+                await asyncio.to_thread(oracle.push, "pipeline:nodeJoined", b"\x00\xff")
+                await until(lambda: len(caplog.messages) >= 3)
+            gc.collect()  # a task's exception that nobody has seen is told of now
+
+        assert caplog.messages == [
+            "the Oracle's push channel is there",
+            "the Oracle's push channel is away, since it breaks its protocol: it is only polled",
+            "the Oracle's push channel is there",
+        ]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            [b"\xff"],
+            [""],
+            ["0"],
+            ["0[]"],
+            ['0{"sid":"x"}'],
+            ['0{"pingInterval":-1,"pingTimeout":20000}'],
+            ['0{"pingInterval":1%s,"pingTimeout":20000}' % ("0" * 400)],
+            ["0" + "[" * 100_000],
+            ["x" * 3_000_000],
+            [OPENING, b"4"],
+            [OPENING, "40/pipeline", b"\xff"],
+            [OPENING, "40/pipeline,[]", "4", "42", "42/pipeline,{", "9", "", "1"],
+            [OPENING, "44/pipeline"],
+            [OPENING, "40/pipeline", "41/pipeline"],
+            [OPENING],
+        ],
+    )
+    async def test_whatever_it_says_another_connection_follows(
+        self, said: list[str | bytes], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("core.oracle.push.TIMEOUT_S", 0.5)
+        async with peer(said) as (url, heard), running(PushChannel(url, lambda: None)):
+            await until(lambda: len(heard) >= 2)
+            gc.collect()
+
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    async def test_it_answers_pings_and_leaves_an_oracle_that_sends_none(self) -> None:
+        async with peer([OPENING, "40/pipeline", "2", "2"]) as (url, heard), running(PushChannel(url, lambda: None)):
+            await until(lambda: len(heard) >= 2)
+
+        assert heard[0] == ["40/pipeline,", "3", "3"]
 
     async def test_redirects_are_not_followed(self, oracle: OracleServer) -> None:
         with OracleServer(redirect_to=f"{oracle.url}/canary") as elsewhere:

@@ -168,6 +168,8 @@ BAD_ROWS: list[Any] = [
     node_row(B, "http://8.8.8.8:6379"),
     node_row(B, "http://user:secret@8.8.8.8"),
     node_row(B, "http://\ud83d\ude00"),
+    node_row(B, f"{URL_B}/{'한' * 480}"),
+    node_row(B, f"{URL_B}/\nFORGED"),
 ]
 
 

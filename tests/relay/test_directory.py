@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from core.bus import open_bus
@@ -48,6 +49,13 @@ class TestDirectory:
 
         assert not await directory.leave(old)
         assert await listed(directory, old) == {new}  # vouching for it does not bring it back either
+
+    @pytest.mark.parametrize("model", ["m" * 1_000_000, "x\nFORGED"])
+    async def test_a_name_that_no_agent_can_have_is_not_read(self, directory: AgentDirectory, model: str) -> None:
+        await directory.join(msgspec.structs.replace(entry(1), model=model))
+        await directory.join(good := entry(2))
+
+        assert await listed(directory) == {good}
 
     async def test_there_is_room_for_so_many_addresses(self, directory: AgentDirectory) -> None:
         assert [await directory.join(entry(number)) for number in range(4)] == [True, True, True, False]

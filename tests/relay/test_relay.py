@@ -262,6 +262,30 @@ class TestConnection:
 
         assert closed == [(1008, "Too many messages")]
 
+    @pytest.mark.parametrize("message", ['{"type":"ping"}', '{"type":"x"}', "junk", b"\xff"])
+    async def test_so_does_one_of_pings_or_of_unknown_types(self, message: str | bytes) -> None:
+        closed: list[tuple[int, str]] = []
+        connection = AgentConnection(Entry(ADDRESS, "0" * 32, "worker01", "m"), lambda *why: closed.append(why))
+
+        for _ in range(MOST_STRAYS):
+            connection.receive(message)
+        assert not closed
+        connection.receive(message)
+
+        assert closed == [(1008, "Too many messages")]
+
+    async def test_an_odd_agent_is_in_the_log_once_and_one_that_pings_never(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        connection = AgentConnection(Entry(ADDRESS, "0" * 32, "worker01", "m"), lambda *_: None)
+
+        connection.receive('{"type":"ping"}')
+        assert caplog.messages == []
+        for message in ("junk", '{"type":"x"}', '{"type":"ping"}', '{"type":"done","id":"x"}'):
+            connection.receive(message)
+
+        assert caplog.messages == [f"agent {ADDRESS} sends what is no message"]
+
 
 class TestLetters:
     @given(st.binary(max_size=80))

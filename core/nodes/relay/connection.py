@@ -12,7 +12,7 @@ from core.nodes.relay.exchange import Receiver
 from core.nodes.transport.failures import NodeBroken, NodeFailed
 
 MOST_ASKED = 64  # requests that one agent is asked at the same time
-MOST_STRAYS, STRAYS_S = 5000, 10.0  # messages for nobody, in a time: more than what is left of answers nobody wants
+MOST_STRAYS, STRAYS_S = 5000, 10.0  # messages of no request, in a time: more than what is left of answers nobody wants
 FLOODING = 1008, "Too many messages"
 GOING_AWAY = 1001, "Going away"
 MOST_WAITING = 128  # messages for an agent that does not read
@@ -36,6 +36,7 @@ class AgentConnection:
         self._is_lost = self._is_leaving = False
         self._strays = 0
         self._counted_from = 0.0
+        self._is_odd = False  # it was in the log for that
 
     def ask(self, request_id: str, body: bytes, receiver: Receiver) -> None:
         """Sends a request; its answer goes to `receiver` until `forget`. Raises NodeFailed when it can't."""
@@ -52,15 +53,16 @@ class AgentConnection:
         self._leave_if_idle()
 
     def receive(self, message: str | bytes | None) -> None:
-        """Takes one message of the agent; what is none of the protocol is ignored."""
+        """Takes one message of the agent; what is none of the protocol is ignored, and counted like a ping."""
         frame = frames.read(message)
-        if frame is None:
-            self._stray("sends what is no message")
-        elif frame.type == "ping":
+        if frame is not None and frame.type in (*frames.ENDS, "chunk"):
+            self._answer(frame, message)
+        elif frame is not None and frame.type == "ping":
+            self._count()
             if not self.outbox.full():
                 self.outbox.put_nowait(frames.PONG)
-        elif frame.type in (*frames.ENDS, "chunk"):
-            self._answer(frame, message)
+        else:
+            self._stray("sends what is no message")
 
     def lost(self) -> None:
         """The socket is gone: whoever waits hears of it now."""
@@ -90,8 +92,13 @@ class AgentConnection:
         self._leave_if_idle()
 
     def _stray(self, what: str) -> None:
-        if not self._strays:
+        if not self._is_odd:
             log.warning("agent %s %s", self.entry.address, what)
+        self._is_odd = True
+        self._count()
+
+    def _count(self) -> None:
+        """Ends the connection when more came than belongs to requests."""
         now = asyncio.get_running_loop().time()
         if now - self._counted_from > STRAYS_S:
             self._counted_from, self._strays = now, 0

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from core import redis_keys
 from core.store import Store
 
 LIFE_S = 12.0  # an agent whose worker was killed is forgotten after that time
 MOST = 1000  # agents of the fleet
+MAX_MODEL = 100  # characters; every worker keeps the name and reads it again every few seconds
 
 KEYS = [redis_keys.AGENTS, redis_keys.AGENTS_UNTIL]
 log = logging.getLogger(__name__)
+
+# No control characters, line ends, or marks of writing direction: names are shown in logs and on pages.
+ModelName = Annotated[
+    str, Meta(max_length=MAX_MODEL, pattern=r"^[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+\Z")
+]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -23,7 +31,7 @@ class Entry(msgspec.Struct, frozen=True):
     address: str  # its lower-case wallet
     connection: str  # names this very socket: 32 hex digits
     worker: str  # who holds it
-    model: str  # its own name of what it serves
+    model: ModelName  # its own name of what it serves
     leaving: bool = False  # its worker is about to end: what it has begun it ends, and nothing more is asked
 
 

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from core.auth.used_signatures import DRIFT_S, UsedSignatures
 from core.clock import Clock
 from core.errors import StoreUnavailable
+from core.nodes.relay.directory import ModelName
 from core.wallet import BadSignature, is_address, parse_signature, recover_text
 
 
@@ -32,6 +35,10 @@ FULL = TRY_LATER, "Too many agents", "Too many agents"
 CROWDED = TRY_LATER, "Too many handshakes", None
 NO_STORE = TRY_LATER, "Try again later", "Try again later"
 AT_ONCE = 3  # agents of one network address that have not proved anything yet, at one worker
+MAX_MESSAGE = 16 * 1024  # characters or bytes of a message before the proof; a whole one has some hundreds
+UNEXPECTED = 4002, "Expected auth message", None
+
+Filled = Annotated[str, Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,10 @@ class Identity:
 class Auth(msgspec.Struct):
     """The first message of an agent."""
 
-    address: str
-    model: str
-    timestamp: int  # unix seconds
-    signature: str
+    address: Filled
+    model: ModelName
+    timestamp: Annotated[int, Meta(gt=0, le=2**53)]  # unix seconds
+    signature: Filled
 
     @property
     def signed_text(self) -> str:
@@ -81,12 +88,14 @@ class Handshake:
 
     async def check(self, message: str | bytes) -> Identity | None:
         """Who sends this; None for what is no JSON: the agent may try again. Raises Refused."""
+        if len(message) > MAX_MESSAGE:
+            raise Refused(*UNEXPECTED)
         try:
             fields = msgspec.json.decode(message)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
         if not isinstance(fields, dict) or fields.get("type") != "auth":
-            raise Refused(4002, "Expected auth message", None)
+            raise Refused(*UNEXPECTED)
         try:
             auth = msgspec.convert(fields, Auth)
         except msgspec.ValidationError:
@@ -95,8 +104,6 @@ class Handshake:
         return Identity(auth.address.lower(), auth.model)
 
     async def _ensure_genuine(self, auth: Auth) -> None:
-        if not (auth.address and auth.model and auth.timestamp and auth.signature):
-            raise _refused(4003, "Missing auth fields")
         if abs(self._clock.now() - auth.timestamp) > DRIFT_S:
             raise Refused(4004, "Timestamp drift", "Timestamp too old or too far in future")
         signature = _signature(auth)
