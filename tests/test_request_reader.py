@@ -65,16 +65,29 @@ async def next_one(_: Request) -> HTTPResponse:
     return text("the next one")
 
 
-@pytest_asyncio.fixture
-async def port() -> AsyncIterator[int]:
-    """A server of these three, whose requests are read as the gateway's are."""
+async def slow(_: Request) -> HTTPResponse:
+    """An answer that takes longer than Sanic's clock takes to tick."""
+    await asyncio.sleep(0.3)
+    return text("slow")
+
+
+@pytest.fixture
+def app() -> Sanic:
+    """An application of these four."""
     Sanic.test_mode = True
     app = Sanic(f"reader-{uuid4().hex}", configure_logging=False)
     app.config.AUTO_EXTEND = False
     app.add_route(echo, "/echo", methods=["POST"])
     app.add_route(unread, "/unread", methods=["POST"], stream=True)
     app.add_route(next_one, "/next")
+    app.add_route(slow, "/slow")
     register_errors(app)
+    return app
+
+
+@pytest_asyncio.fixture
+async def port(app: Sanic) -> AsyncIterator[int]:
+    """A server of it, whose requests are read as the gateway's are."""
     listener = create_server(("127.0.0.1", 0))
     server: Any = await app.create_server(
         sock=listener, return_asyncio_server=True, protocol=SessionConnection, access_log=False
@@ -244,6 +257,14 @@ class TestTime:
                     await asyncio.sleep(0.05)
                 await wire.hears(b"\r\n\r\n{}", answered)
             assert wire.heard.count(b"HTTP/1.1 200 ") == 2
+
+    async def test_between_two_requests_ends_also_after_one_that_asked_for_a_websocket(
+        self, app: Sanic, port: int
+    ) -> None:
+        app.config.KEEP_ALIVE_TIMEOUT = 0.2
+        async with connected(port) as wire:
+            wire.send(b"GET /slow HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n")
+            assert (await wire.to_the_end()).endswith(b"\r\n\r\nslow")
 
 
 @pytest.mark.asyncio

@@ -15,6 +15,7 @@ from typing import Any
 
 from sanic import Request, Sanic
 from sanic.exceptions import BadRequest
+from sanic.http import Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 from blueprints.request_reader import RequestReader, TooSlow
@@ -65,6 +66,16 @@ class SessionConnection(WebSocketProtocol):
         except TimeoutError:
             reader.keep_alive = False
             raise TooSlow from None
+
+    def check_timeouts(self) -> None:
+        """Sanic's clock. It would stop for good at a request that asks for a WebSocket, wherever that is."""
+        reader = self._http
+        if reader is None or reader.stage is not Stage.HANDLER or self.websocket is not None:
+            WebSocketProtocol.check_timeouts(self)
+            return
+        asked, reader.upgrade_websocket = reader.upgrade_websocket, False
+        WebSocketProtocol.check_timeouts(self)
+        reader.upgrade_websocket = asked
 
     async def websocket_handshake(self, request: Request, subprotocols: Sequence[str] | None = None) -> Any:
         """Opens a WebSocket. Raises BadRequest for headers that RFC 6455, 4.1, knows as ASCII: the library breaks."""
