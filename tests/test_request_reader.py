@@ -15,7 +15,7 @@ import pytest_asyncio
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sanic import HTTPResponse, Request, Sanic
-from sanic.exceptions import BadRequest
+from sanic.exceptions import BadRequest, PayloadTooLarge
 from sanic.response import text
 
 from blueprints.errors import register_errors
@@ -346,7 +346,7 @@ async def read_all(body: bytes) -> list[bytes] | None:
     try:
         while (piece := await reader.read()) is not None:
             pieces.append(piece)
-    except (BadRequest, EOFError):
+    except (BadRequest, PayloadTooLarge, EOFError):
         return None
     return pieces
 
