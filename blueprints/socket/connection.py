@@ -1,15 +1,33 @@
-"""A client's connection as Sanic serves it, that may have come from another worker, and that may carry a session."""
+"""
+A client's connection as Sanic serves it: it may have come from another worker, and it may carry a session.
+
+Its requests are read by `RequestReader`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from sanic import Request, Sanic
+from sanic.exceptions import BadRequest
+from sanic.http import Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
+
+from blueprints.request_reader import RequestReader, TooSlow
+
+OF_HANDSHAKES = (
+    "connection",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +36,8 @@ class SessionConnection(WebSocketProtocol):
     """Sanic's connection, with `first`: what another worker has read of it already."""
 
     __slots__ = ("_first",)
+
+    HTTP_CLASS = RequestReader
 
     def __init__(self, *args: Any, first: bytes = b"", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,6 +48,40 @@ class SessionConnection(WebSocketProtocol):
         if self._first:  # before the loop reads what follows
             WebSocketProtocol.data_received(self, self._first)
             self._first = b""
+
+    async def receive_more(self) -> None:
+        """
+        Waits for the next bytes. Raises TooSlow when they belong to a request whose time is over.
+
+        Sanic's own clock starts anew with each byte. Most requests come whole, so for them no timer is set.
+        """
+        reader: RequestReader = self._http
+        deadline = reader.deadline()
+        if deadline is None:
+            await WebSocketProtocol.receive_more(self)
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await WebSocketProtocol.receive_more(self)
+        except TimeoutError:
+            reader.keep_alive = False
+            raise TooSlow from None
+
+    def check_timeouts(self) -> None:
+        """Sanic's clock. It would stop for good at a request that asks for a WebSocket, wherever that is."""
+        reader = self._http
+        if reader is None or reader.stage is not Stage.HANDLER or self.websocket is not None:
+            WebSocketProtocol.check_timeouts(self)
+            return
+        asked, reader.upgrade_websocket = reader.upgrade_websocket, False
+        WebSocketProtocol.check_timeouts(self)
+        reader.upgrade_websocket = asked
+
+    async def websocket_handshake(self, request: Request, subprotocols: Sequence[str] | None = None) -> Any:
+        """Opens a WebSocket. Raises BadRequest for headers that RFC 6455, 4.1, knows as ASCII: the library breaks."""
+        if not all(value.isascii() for name in OF_HANDSHAKES for value in request.headers.getall(name, ())):
+            raise BadRequest
+        return await WebSocketProtocol.websocket_handshake(self, request, subprotocols)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends a session's waiting for frames: its own task is not cancelled with the connection's."""
