@@ -67,7 +67,7 @@ async def open_serving(
 
 def _ledger(world: World, charges: Charges) -> Ledger:
     commits = Commits(world.store, Spool(world.settings.data_dir / "spool", world.worker_id))
-    world.bus.when_back(commits.repeat)
+    commits.follow(world.bus)
     per_node_wallet = world.settings.metrics_wallets == NODES
     return Ledger(world.store, per_node_wallet=per_node_wallet, charges=charges, commits=commits)
 

@@ -103,7 +103,7 @@ async def _open_desk(servers: Servers, at: Step) -> AsyncIterator[Desk]:
     async with open_store(servers.redis.url) as store, open_bus(servers.redis.url) as bus:
         charges = Charges(store, most_unsettled=200_000, lease_s=LEASE_S, at=at)
         commits = Commits(store, Spool(servers.spool, secrets.token_hex(8)), pause_s=RETRY_S, at=at)
-        bus.when_back(commits.repeat)
+        commits.follow(bus)
         ledger = Ledger(store, charges=charges, commits=commits)
         ledger.start()
         yield Desk(store, charges, ledger, servers.record, at)
