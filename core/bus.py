@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from core.errors import StoreUnavailable
 PATIENCE_S = 0.75  # of one who waits for a message to be sent: clients are to be told 503 within a second
 TIMEOUT_S = 5.0  # a busy machine must not lose messages, as it would when a reply that is there is given up
 PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # before a lost connection is tried again
-LOOK_S = 5.0  # how often a silent subscription is asked whether it still lives
+LOOK_S = 5.0  # how often the other end is asked whether it still lives, and how long it may be silent then
 MOST_QUEUED = 64 * 1024 * 1024  # bytes that wait to be sent
 
 Receive = Callable[[bytes], None]
@@ -53,6 +54,8 @@ class Bus:
         self._wake = asyncio.Event()
         self._receivers: dict[str, Receive] = {}
         self._confirmations: dict[str, asyncio.Future[None]] = {}
+        self._when_alive: list[Callable[[float], None]] = []
+        self._when_lost: list[Callable[[], None]] = []
         self._when_back: list[Callable[[], None]] = []
         self._pubsub: PubSub | None = None
 
@@ -93,6 +96,14 @@ class Bus:
     def is_heard(self) -> bool:
         """Whether messages reach this process now."""
         return self._pubsub is not None
+
+    def when_alive(self, callback: Callable[[float], None]) -> None:
+        """Calls back every few seconds with a monotonic time at which the Redis of before a break still lived."""
+        self._when_alive.append(callback)
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Calls back as each break is noticed: Redis may be dead since the last sign of life."""
+        self._when_lost.append(callback)
 
     def when_back(self, callback: Callable[[], None]) -> None:
         """Calls back after each break, once all topics are heard again: messages may have been missed."""
@@ -143,10 +154,12 @@ class Bus:
             try:
                 async with self._subscribed() as pubsub:
                     if was_away:
-                        self._tell_back()
+                        _tell(self._when_back)
                     pause_s, was_away = PAUSE_S, False
                     await self._hand_out(pubsub)
             except (RedisError, OSError, TimeoutError):
+                if not was_away:
+                    _tell(self._when_lost)
                 was_away = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -156,7 +169,7 @@ class Bus:
         pubsub = self._receiver.pubsub()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await pubsub.ping()
+                await _ask(pubsub)
                 if self._receivers:
                     await pubsub.subscribe(*self._receivers)
             self._pubsub = pubsub
@@ -166,20 +179,27 @@ class Bus:
             await pubsub.aclose()  # type: ignore[no-untyped-call] # redis-py leaves it so
 
     async def _hand_out(self, pubsub: PubSub) -> None:
-        asked = False
+        """Asks now and then, however much comes in: what lay in a buffer does not say that its sender still lives."""
+        asked_at, waits = time.monotonic(), True
         while True:
             message: dict[str, Any] | None = await pubsub.get_message(timeout=LOOK_S)
-            if message is None:
-                if asked:
-                    raise TimeoutError
-                await pubsub.ping()
-            asked = message is None
-            if message is None:
-                continue
-            if message["type"] == "message":
-                self._deliver(message["channel"].decode(), message["data"])
-            elif message["type"] == "subscribe":
-                self._confirm(message["channel"].decode())
+            if message is not None:
+                self._take(message)
+                waits = waits and message["type"] != "pong"
+            elif waits:
+                raise TimeoutError
+            if not waits and time.monotonic() >= asked_at + LOOK_S:
+                asked_at, waits = time.monotonic(), True
+                await _ask(pubsub)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            self._deliver(message["channel"].decode(), message["data"])
+        elif message["type"] == "subscribe":
+            self._confirm(message["channel"].decode())
+        elif message["type"] == "pong":
+            for callback in self._when_alive:
+                callback(float(message["data"]))
 
     def _deliver(self, topic: str, message: bytes) -> None:
         receive = self._receivers.get(topic)
@@ -195,9 +215,15 @@ class Bus:
         if confirmed is not None and not confirmed.done():
             confirmed.set_result(None)
 
-    def _tell_back(self) -> None:
-        for callback in self._when_back:
-            callback()
+
+async def _ask(pubsub: PubSub) -> None:
+    """The answer will carry the time of the question."""
+    await pubsub.ping(repr(time.monotonic()))
+
+
+def _tell(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()
 
 
 @asynccontextmanager
@@ -219,5 +245,5 @@ def _client(redis_url: str, timeout_s: float | None) -> Redis:
         redis_url,
         socket_timeout=timeout_s,
         socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 0, ()),  # of no error: it would connect again before it tells that it was away
     )

@@ -26,7 +26,7 @@ several of them at once.
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
 | {plumise}:agents | hash address → JSON | – | connected agents, each with the worker that holds its socket |
 | {plumise}:agents:until | zset address → unix ms | – | until when that worker vouches for each |
-| {plumise}:used:<hash> | string "1" | 10 min | a signature that was accepted, and is not accepted again |
+| {plumise}:used:<hash> | string "1" | 11 min | a signature that was accepted, and is not accepted again |
 | {plumise}:tier:<address> | hash credit, read_at, fresh_until | 66 min | what the payment contract said of a wallet |
 | {plumise}:tier:<address>:reading | string, a token | 5 s | somebody asks the contract now |
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from core import bus as bus_module
 from core.bus import Bus, open_bus
 from core.errors import StoreUnavailable
 from tests.fakes.redis_server import RedisServer
@@ -142,6 +145,48 @@ class TestRedisAway:
                 await until(lambda: heard == [b"1"])
             finally:
                 server.stop()
+
+    @pytest.mark.asyncio
+    async def test_each_break_is_told_when_it_begins_and_when_it_ends(self, own_redis: RedisServer) -> None:
+        async with open_bus(own_redis.url) as bus:
+            told: list[str] = []
+            bus.when_lost(lambda: told.append("lost"))
+            bus.when_back(lambda: told.append("back"))
+            await until(lambda: bus.is_heard)
+
+            own_redis.stop()
+            await until(lambda: told == ["lost"])
+            own_redis.start()
+            await until(lambda: told == ["lost", "back"])
+            own_redis.stop()
+            own_redis.start()
+            await until(lambda: told == ["lost", "back"] * 2)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("is_busy", [False, True])
+    async def test_signs_of_life_are_no_younger_than_the_life(
+        self, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, is_busy: bool
+    ) -> None:
+        monkeypatch.setattr(bus_module, "LOOK_S", 0.1)
+        async with open_bus(own_redis.url) as bus:
+            signs: list[float] = []
+            lost: list[bool] = []
+            bus.when_alive(signs.append)
+            bus.when_lost(lambda: lost.append(True))
+            await bus.subscribe("a", lambda _: None)
+            while len(signs) < 3:
+                if is_busy:
+                    bus.post("a", b"x")
+                await asyncio.sleep(0.01)
+            assert own_redis.process is not None
+
+            own_redis.process.send_signal(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            await until(lambda: bool(lost))
+            own_redis.stop()
+
+            assert signs == sorted(signs)
+            assert signs[-1] <= stopped_at
 
     @pytest.mark.asyncio
     async def test_a_flood_that_nobody_can_send_is_refused(self, tmp_path: Path) -> None:

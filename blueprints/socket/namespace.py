@@ -126,6 +126,7 @@ class InferenceNamespace(socketio.AsyncNamespace):  # type: ignore[misc] # it ca
         client.attach(listener, answer)
 
     async def _cancel(self, client: Client, caller: Caller, asked: Payload) -> None:
+        await self._services.tokens.ensure_live(caller)
         if not await self._services.answers.cancel(caller, asked.name):
             raise UnknownAnswer(asked.name)
 

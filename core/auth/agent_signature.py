@@ -57,6 +57,7 @@ class AgentSignatures:
 
     async def verify(self, claim: AgentClaim, model: str) -> Caller:
         """The caller; `model` is what his request names. Raises Unauthenticated, StoreUnavailable."""
+        self.ensure_timely(claim)  # again: a body that came slowly must not outlive the mark of the first use
         try:
             genuine = recover_text(claim.signed_text(model), claim.signature) == claim.address
         except BadSignature:

@@ -8,7 +8,8 @@ from core import redis_keys
 from core.store import Store
 
 DRIFT_S = 300  # what the clock of an agent may differ from ours, either way
-LIFE_S = 2 * DRIFT_S  # a signature that is dated ahead stays good for so long
+MARGIN_S = 60  # what the clocks of our own machines may differ, and what lies between the look at one and the mark
+LIFE_S = 2 * DRIFT_S + MARGIN_S  # a signature that is dated ahead stays good for so long
 
 
 class UsedSignatures:

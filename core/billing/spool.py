@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -35,10 +36,9 @@ class Spool:
         self._writing = threading.Lock()  # many answers end at once when Redis goes away
         self._adopted: list[tuple[Path, FileIO]] = []
 
-    async def append(self, commit: Commit) -> None:
-        """Writes it down."""
-        # It begins its line itself: the one before may have been cut off.
-        await asyncio.to_thread(self._append, b"\n" + msgspec.json.encode(commit))
+    async def append(self, *commits: Commit) -> None:
+        """Writes them down, a line each, all at once."""
+        await asyncio.to_thread(self._append, commits)
 
     def adopt(self) -> list[Commit]:
         """What workers that are gone have left; their files stay until `clear`."""
@@ -60,19 +60,22 @@ class Spool:
 
     def close(self) -> None:
         """Lets go of the files; one that is empty is removed."""
-        if self._file is not None:
-            if os.fstat(self._file.fileno()).st_size == 0:
-                self._path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        with self._writing:  # whoever began to write is not cut off
+            if self._file is not None:
+                if os.fstat(self._file.fileno()).st_size == 0:
+                    self._path.unlink(missing_ok=True)
+                self._file.close()
+                self._file = None
         while self._adopted:
             self._adopted.pop()[1].close()
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, commits: Sequence[Commit]) -> None:
+        # Each begins its line itself: the one before may have been cut off.
+        lines = b"".join(b"\n" + msgspec.json.encode(commit) for commit in commits)
         with self._writing:
             if self._file is None:
                 self._file = self._create()
-            if self._file.write(line) < len(line):
+            if self._file.write(lines) < len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
 

@@ -47,7 +47,8 @@ async def open_serving(
     settings = world.settings
     async with AsyncExitStack() as stack:
         charges = Charges(world.store, most_unsettled=settings.max_unsettled_tokens, lease_s=_lease_s(settings))
-        ledger = _ledger(world, charges)
+        commits = _commits(world)
+        ledger = _ledger(world, charges, commits)
         ledger.start()
         stack.push_async_callback(ledger.aclose)
         pay_desk = None if money.prices is None else PayDesk(money.standings, money.prices, charges)
@@ -60,14 +61,19 @@ async def open_serving(
         reports = AgentReports(world.store, world.bus, world.catalog, world.clock)
         await reports.start()
         stack.push_async_callback(reports.stop)
-        keys = IdempotencyKeys(world.store, lease_s=_lease_s(settings))
+        keys = IdempotencyKeys(world.store, commits, lease_s=_lease_s(settings))
+        keys.follow(world.bus)
         stack.push_async_callback(keys.aclose)
         yield Serving(RepeatableInference(inference, keys), answers, ledger, reports)
 
 
-def _ledger(world: World, charges: Charges) -> Ledger:
+def _commits(world: World) -> Commits:
     commits = Commits(world.store, Spool(world.settings.data_dir / "spool", world.worker_id))
-    world.bus.when_back(commits.repeat)
+    commits.follow(world.bus)
+    return commits
+
+
+def _ledger(world: World, charges: Charges, commits: Commits) -> Ledger:
     per_node_wallet = world.settings.metrics_wallets == NODES
     return Ledger(world.store, per_node_wallet=per_node_wallet, charges=charges, commits=commits)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from core import redis_keys
 from core.auth.agent_signature import AgentClaim, AgentSignatures
-from core.auth.used_signatures import UsedSignatures
+from core.auth.used_signatures import DRIFT_S, UsedSignatures
 from core.errors import StoreUnavailable, Unauthenticated
 from core.store import Store, open_store
 from tests.fakes.clock import FakeClock
@@ -25,6 +28,9 @@ def claim_of(headers: dict[str, str]) -> AgentClaim:
     claim = AgentClaim.from_headers(headers)
     assert claim is not None
     return claim
+
+
+CLOCKS_S = 30  # what machines differ
 
 
 @pytest.fixture
@@ -48,9 +54,31 @@ class TestAgentSignature:
         assert await signatures.verify(claim_of(VECTOR), "default")
 
     @pytest.mark.asyncio
+    async def test_whose_body_came_too_slowly_is_from_another_time(self, store: Store) -> None:
+        clock = FakeClock(1_700_000_000 + DRIFT_S)
+        signatures = AgentSignatures(UsedSignatures(store), clock)
+        signatures.ensure_timely(claim_of(VECTOR))  # its head
+        clock.advance(1)
+
+        with pytest.raises(Unauthenticated):
+            await signatures.verify(claim_of(VECTOR), "default")
+
+    @pytest.mark.asyncio
+    async def test_one_that_is_dated_ahead_is_remembered_longer_than_it_is_good(
+        self, store: Store, redis_url: str
+    ) -> None:
+        claim = claim_of(VECTOR)
+        ahead = AgentSignatures(UsedSignatures(store), FakeClock(claim.timestamp - DRIFT_S))
+        assert await ahead.verify(claim, "default")
+
+        mark = redis_keys.used_signature(sha256(claim.signature).hexdigest())
+        with Redis.from_url(redis_url) as redis:
+            assert redis.ttl(mark) >= 2 * DRIFT_S + CLOCKS_S
+
+    @pytest.mark.asyncio
     async def test_when_redis_is_away_nothing_is_accepted(self, tmp_path: Path) -> None:
         async with open_store(f"unix://{tmp_path}/none.sock") as store:
-            signatures = AgentSignatures(UsedSignatures(store), FakeClock())
+            signatures = AgentSignatures(UsedSignatures(store), FakeClock(1_700_000_000))
 
             with pytest.raises(StoreUnavailable):
                 await signatures.verify(claim_of(VECTOR), "default")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from core.access.grant import Grant
 from core.billing.commits import Commits
 from core.billing.ledger import KeptAnswer, Ledger
 from core.billing.spool import SUFFIX, Spool
+from core.bus import open_bus
 from core.errors import StoreUnavailable
 from core.store import Store, open_store
 from tests.access.gates import ADA
@@ -24,16 +27,16 @@ from tests.billing.paying import LATENCY_MS, NODE, Books, charges_over, reserve,
 from tests.fakes.redis_server import RedisServer
 
 PAUSE_S = 0.02
+WINDOW_S = 0.3
 ONE_THAT_IS_KILLED = """
 import asyncio, os, signal, sys
-from contextlib import suppress
 from pathlib import Path
 from core.access.grant import Charge, Grant
 from core.billing.commits import Commits
 from core.billing.ledger import Ledger
 from core.billing.spool import Spool
+from core.bus import open_bus
 from core.catalog import Tier
-from core.errors import StoreUnavailable
 from core.store import open_store
 from tests.access.gates import ADA, CATALOG
 from tests.billing.paying import NODE, usage
@@ -43,11 +46,15 @@ def at(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main(url, folder):
-    async with open_store(url) as store:
-        ledger = Ledger(store, commits=Commits(store, Spool(Path(folder), "killed"), at=at))
+    async with open_store(url) as store, open_bus(url) as bus:
+        commits = Commits(store, Spool(Path(folder), "killed"), at=at)
+        commits.follow(bus)
+        ledger = Ledger(store, commits=commits)
         charge = Charge(1000, 10**9, 100)
         grant = Grant("req_1", ADA, Tier.PRO, CATALOG.require("small"), 100, None, charge)
         await ledger.commit(grant, usage(8, 5), NODE, 250)
+        print("charged", flush=True)
+        await asyncio.sleep(60)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -63,11 +70,12 @@ def books(own_redis: RedisServer) -> Iterator[Books]:
 
 @asynccontextmanager
 async def worker(
-    redis_server: RedisServer, folder: Path, name: str = "one"
+    redis_server: RedisServer, folder: Path, name: str = "one", *, pause_s: float = PAUSE_S
 ) -> AsyncIterator[tuple[Store, Ledger, Commits]]:
     """A worker's ledger, with a spool there."""
-    async with open_store(redis_server.url, timeout_s=5) as store:
-        commits = Commits(store, Spool(folder, name), pause_s=PAUSE_S)
+    async with open_store(redis_server.url, timeout_s=5) as store, open_bus(redis_server.url) as bus:
+        commits = Commits(store, Spool(folder, name), pause_s=pause_s, window_s=WINDOW_S)
+        commits.follow(bus)
         ledger = Ledger(store, charges=charges_over(store), commits=commits)
         yield store, ledger, commits
         await ledger.aclose()
@@ -83,6 +91,27 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not is_so():
             await asyncio.sleep(PAUSE_S)
+
+
+async def reserve_one(redis_server: RedisServer, number: int) -> Grant:
+    """A request that was let in by some other worker."""
+    async with open_store(redis_server.url, timeout_s=5) as store:
+        return await reserve(charges_over(store), f"req_{number}")
+
+
+class Disk:
+    """What a Redis has on its disk at this moment, and what it is left with when it is killed later."""
+
+    def __init__(self, redis_server: RedisServer, copy: Path) -> None:
+        self._redis = redis_server
+        self._data, self._copy = redis_server.folder / "appendonlydir", copy
+        shutil.copytree(self._data, copy)
+
+    def kill_redis(self) -> None:
+        """It comes back without what it had confirmed since."""
+        self._redis.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(self._copy, self._data)
 
 
 def written(folder: Path) -> int:
@@ -201,24 +230,106 @@ class TestKilledWorker:
 
 @pytest.mark.asyncio
 class TestRedisThatLostItsLastSecond:
-    async def test_gets_the_latest_charges_again(self, own_redis: RedisServer, books: Books, tmp_path: Path) -> None:
-        data, copy = own_redis.folder / "appendonlydir", tmp_path / "copy"
-        async with worker(own_redis, tmp_path / "spool") as (store, ledger, commits):
-            grants = [await reserve(charges_over(store), f"req_{i}") for i in range(3)]
-            await charge(ledger, grants[0])
-            shutil.copytree(data, copy)
-            await charge(ledger, grants[1])
-            await charge(ledger, grants[2])
-            own_redis.stop()
-            shutil.rmtree(data)
-            shutil.copytree(copy, data)
+    @pytest.mark.parametrize("away_s", [0, 2 * WINDOW_S])
+    async def test_gets_the_latest_charges_again_however_long_it_was_away(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path, away_s: float
+    ) -> None:
+        async with worker(own_redis, tmp_path / "spool") as (_, ledger, _):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            disk = Disk(own_redis, tmp_path / "disk")
+            for i in (1, 2):
+                await charge(ledger, await reserve_one(own_redis, i))
+            disk.kill_redis()
+            await asyncio.sleep(away_s)
             own_redis.start()
-            assert books.credit()["cum"] == 13
-
-            commits.repeat()
             await until(lambda: is_charged(books, 39))
+            await until(lambda: written(tmp_path / "spool") == 0)
 
         assert books.answers()["answers"] == "3"
+
+    async def test_gets_them_as_often_as_it_loses_them(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        disk = Disk(own_redis, tmp_path / "disk")
+        async with worker(own_redis, tmp_path / "spool") as (_, ledger, _):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            for _ in range(3):
+                disk.kill_redis()
+                own_redis.start()
+                await until(lambda: books.credit()["cum"] == 13)
+
+        assert books.answers()["answers"] == "1"
+
+    async def test_gets_them_though_it_stood_still_before_and_nobody_could_tell(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        disk = Disk(own_redis, tmp_path / "disk")
+        async with worker(own_redis, tmp_path / "spool") as (_, ledger, _):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            assert own_redis.process is not None
+            own_redis.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(2 * WINDOW_S)
+            disk.kill_redis()
+            own_redis.start()
+            await until(lambda: books.credit()["cum"] == 13)
+
+    async def test_gets_them_at_once_when_it_is_back(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        disk = Disk(own_redis, tmp_path / "disk")
+        async with worker(own_redis, tmp_path / "spool", pause_s=3600) as (_, ledger, _):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            disk.kill_redis()
+            await until(lambda: written(tmp_path / "spool") > 0)
+            own_redis.start()
+            await until(lambda: books.credit()["cum"] == 13)
+
+    async def test_gets_them_from_the_next_worker_when_the_first_ended_meanwhile(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        disk = Disk(own_redis, tmp_path / "disk")
+        async with worker(own_redis, tmp_path / "spool") as (_, ledger, commits):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            disk.kill_redis()
+            commits.repeat()
+        own_redis.start()
+
+        async with worker(own_redis, tmp_path / "spool", "two") as (_, ledger, _):
+            ledger.start()
+            await until(lambda: books.credit()["cum"] == 13)
+
+    async def test_gets_them_from_the_next_worker_when_the_first_was_killed_meanwhile(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        disk = Disk(own_redis, tmp_path / "disk")
+        command = [sys.executable, "-c", ONE_THAT_IS_KILLED, own_redis.url, str(tmp_path / "spool")]
+        first = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, start_new_session=True)
+        async with asyncio.timeout(60):
+            assert first.stdout is not None
+            assert await first.stdout.readline() == b"charged\n"
+            disk.kill_redis()
+            assert await first.wait() == -signal.SIGKILL
+        own_redis.start()
+
+        async with worker(own_redis, tmp_path / "spool", "two") as (_, ledger, _):
+            ledger.start()
+            await until(lambda: books.credit()["cum"] == 13)
+
+    async def test_gets_nothing_of_what_it_has_had_for_long(
+        self, own_redis: RedisServer, books: Books, tmp_path: Path
+    ) -> None:
+        async with worker(own_redis, tmp_path) as (_, ledger, commits):
+            await charge(ledger, await reserve_one(own_redis, 0))
+            long_ago = time.monotonic()
+            await asyncio.sleep(PAUSE_S)
+            await charge(ledger, await reserve_one(own_redis, 1))
+            commits.forget(long_ago + WINDOW_S)
+            books.redis.flushall()
+
+            commits.repeat()
+            await until(lambda: books.credit()["cum"] == 13)
+
+        assert books.charge("req_0") == {}
 
     async def test_gets_nothing_twice_however_often_the_line_breaks(
         self, own_redis: RedisServer, books: Books, tmp_path: Path
@@ -229,7 +340,7 @@ class TestRedisThatLostItsLastSecond:
             for _ in range(3):
                 commits.repeat()
                 await asyncio.sleep(PAUSE_S)
-            await ledger.aclose()
+            await until(lambda: not commits.waits(redis_keys.credit(ADA.subject)))
             assert is_charged(books, 39)
             books.redis.flushall()
 

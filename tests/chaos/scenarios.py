@@ -16,7 +16,7 @@ from core import redis_keys
 from tests.chaos.crew import Crew, Member
 from tests.chaos.fate import Fate
 from tests.chaos.troubles import BLOCK_S, wipe_journal
-from tests.chaos.worker import serve
+from tests.chaos.worker import WINDOW_S, serve
 from tests.fakes.faulty_rpc import Rates
 
 LONGEST_S = 20.0
@@ -178,13 +178,14 @@ def redis_forgets_plans(stage: Stage) -> None:
 
 
 def redis_forgets_answers(stage: Stage) -> None:
-    """Redis comes back without what it had confirmed last; the workers live."""
+    """Redis comes back without what it had confirmed last, soon or late; the workers live."""
     stage.begin()
     worker = stage.crew.start("worker")
-    stage.more()
-    size = stage.crew.servers.journal_size()
-    stage.more()
-    stage.crew.servers.roll_back(size)
+    for away_s in (0, 1.5 * WINDOW_S):
+        stage.more()
+        size = stage.crew.servers.journal_size()
+        stage.more(FEW // 2)
+        stage.crew.servers.roll_back(size, away_s)
     stage.more(MANY)
     stage.crew.kill(worker)
 

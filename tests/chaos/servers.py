@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ class Servers:
         """Bytes of Redis' append-only file."""
         return self._file().stat().st_size
 
-    def roll_back(self, size: int) -> None:
-        """Kills Redis and starts it again with what it knew when the file was so large."""
+    def roll_back(self, size: int, away_s: float = 0) -> None:
+        """Kills Redis and starts it again, some time later, with what it knew when the file was so large."""
         self.redis.stop()
+        time.sleep(away_s)
         with self._file().open("r+b") as file:
             file.truncate(size)
         self.redis.start()

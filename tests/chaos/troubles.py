@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from core import redis_keys
 from tests.chaos.servers import Servers
+from tests.chaos.worker import WINDOW_S
 from tests.fakes.chain import PLM, Reverted
 from tests.fakes.faulty_rpc import Rates
 
 BLOCK_S = 0.12
+LONG_AWAY = 0.2  # of the deaths of Redis
 READS = Rates(drop=0.02, bad_gateway=0.01, stale=0.05)
 SENDS = Rates(drop=0.10, drop_after=0.15, bad_gateway=0.05)
 
@@ -136,9 +138,11 @@ class Troubles:
 
     def kill_redis(self) -> None:
         """It comes back with what its file says."""
+        is_long = self.chance.random() < LONG_AWAY
         self.servers.redis.stop()
-        time.sleep(self.chance.uniform(0.1, 1.0))
+        time.sleep(1.5 * WINDOW_S if is_long else self.chance.uniform(0.1, 1.0))
         self.servers.redis.start()
+        self.happened["kill_redis for longer than workers look back"] += is_long
 
 
 def wipe_journal(servers: Servers) -> None:

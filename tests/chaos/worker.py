@@ -34,6 +34,7 @@ LEASE_S = 2
 LONGEST_S = 0.08
 PAUSE_S = 0.005
 RETRY_S = 0.1
+WINDOW_S = 2.0
 
 chance = random.SystemRandom()
 
@@ -102,8 +103,9 @@ async def _deliver(desk: Desk, grant: Grant, usage: Usage) -> None:
 async def _open_desk(servers: Servers, at: Step) -> AsyncIterator[Desk]:
     async with open_store(servers.redis.url) as store, open_bus(servers.redis.url) as bus:
         charges = Charges(store, most_unsettled=200_000, lease_s=LEASE_S, at=at)
-        commits = Commits(store, Spool(servers.spool, secrets.token_hex(8)), pause_s=RETRY_S, at=at)
-        bus.when_back(commits.repeat)
+        spool = Spool(servers.spool, secrets.token_hex(8))
+        commits = Commits(store, spool, pause_s=RETRY_S, window_s=WINDOW_S, at=at)
+        commits.follow(bus)
         ledger = Ledger(store, charges=charges, commits=commits)
         ledger.start()
         yield Desk(store, charges, ledger, servers.record, at)

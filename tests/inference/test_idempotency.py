@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections import Counter
 from contextlib import suppress
@@ -16,7 +17,9 @@ from redis import Redis
 from core import redis_keys
 from core.access.admission import Limits
 from core.auth.caller import Caller
+from core.billing.commits import Commits
 from core.billing.ledger import KeptAnswer, Ledger
+from core.bus import Bus, open_bus
 from core.clock import SystemClock
 from core.errors import (
     AnswerFailed,
@@ -28,6 +31,7 @@ from core.errors import (
     StoreUnavailable,
     TooManyTokens,
     Unauthenticated,
+    Unavailable,
     UnknownModel,
 )
 from core.inference.completion import Completion, Usage
@@ -94,11 +98,24 @@ class Speech:
         pass
 
 
-def worker(store: Store, nodes: ScriptedNodes, *, lease_s: int = 60, limits: Limits = LIMITS) -> RepeatableInference:
+def worker(
+    store: Store,
+    nodes: ScriptedNodes,
+    *,
+    lease_s: int = 60,
+    limits: Limits = LIMITS,
+    commits: Commits | None = None,
+    bus: Bus | None = None,
+) -> RepeatableInference:
     """The inference of one worker; several of them share the store."""
     router = cast("NodeRouter", nodes)
-    service = InferenceService(gate(store, limits=limits), router, Ledger(store), SystemClock(), patience_s=15)
-    return RepeatableInference(service, IdempotencyKeys(store, lease_s=lease_s))
+    commits = commits or Commits(store)
+    ledger = Ledger(store, commits=commits)
+    service = InferenceService(gate(store, limits=limits), router, ledger, SystemClock(), patience_s=15)
+    keys = IdempotencyKeys(store, commits, lease_s=lease_s)
+    if bus is not None:
+        keys.follow(bus)
+    return RepeatableInference(service, keys)
 
 
 def key_for(request: InferenceRequest = ASKED, value: str = "key-1") -> IdempotencyKey:
@@ -150,6 +167,50 @@ async def fail_while_it_is_away(keys: IdempotencyKeys, redis: RedisServer) -> No
     async with keys.opened(ADA, KEY):
         redis.stop()
         raise NodesFailed
+
+
+async def opened(keys: IdempotencyKeys) -> None:
+    """A request under KEY that fails."""
+    with suppress(NodesFailed):
+        async with keys.opened(ADA, KEY):
+            raise NodesFailed
+
+
+async def is_open(keys: IdempotencyKeys) -> bool:
+    """Whether KEY can be had."""
+    with suppress(Unavailable, IdempotencyConflict):
+        await opened(keys)
+        return True
+    return False
+
+
+async def knows_the_claim(store: Store) -> bool:
+    """Whether a Redis that is there knows it."""
+    with suppress(StoreUnavailable):
+        return await store.exists(redis_keys.claim(ADA.subject, KEY.value))
+    return False
+
+
+async def answered_while_it_is_away(
+    inference: RepeatableInference, nodes: ScriptedNodes, redis: RedisServer
+) -> Completion:
+    """An answer under KEY whose count waits."""
+    nodes.gate.clear()
+    serving = asyncio.create_task(inference.complete(ADA, ASKED, KEY))
+    while not nodes.asked:
+        await asyncio.sleep(0.001)
+    redis.stop()
+    nodes.gate.set()
+    return await serving
+
+
+async def asked_until_answered(inference: RepeatableInference) -> Completion:
+    """What a client gets who asks under KEY as often as he is told to come again."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(Unavailable, IdempotencyConflict):
+                return await inference.complete(ADA, ASKED, KEY)
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -423,7 +484,7 @@ class TestARedisThatGoesAway:
 
     async def test_frees_a_key_that_it_claimed_too_late(self, own_redis: RedisServer, nodes: ScriptedNodes) -> None:
         async with open_store(own_redis.url, timeout_s=0.2) as store:
-            keys = IdempotencyKeys(store, lease_s=60)
+            keys = IdempotencyKeys(store, Commits(store), lease_s=60)
             await worker(store, nodes).complete(BOB, ASKED, KEY)  # Redis knows the scripts now
             assert own_redis.process is not None
             own_redis.process.send_signal(signal.SIGSTOP)
@@ -441,7 +502,7 @@ class TestARedisThatGoesAway:
         self, own_redis: RedisServer, nodes: ScriptedNodes
     ) -> None:
         async with open_store(own_redis.url, timeout_s=5) as store:
-            keys = IdempotencyKeys(store, lease_s=60)
+            keys = IdempotencyKeys(store, Commits(store), lease_s=60)
             with pytest.raises(NodesFailed):
                 await fail_while_it_is_away(keys, own_redis)
             own_redis.start()
@@ -454,7 +515,7 @@ class TestARedisThatGoesAway:
 
     async def test_that_stays_away_keeps_no_process_from_ending(self, own_redis: RedisServer) -> None:
         async with open_store(own_redis.url, timeout_s=5) as store:
-            keys = IdempotencyKeys(store, lease_s=60)
+            keys = IdempotencyKeys(store, Commits(store), lease_s=60)
             with pytest.raises(NodesFailed):
                 await fail_while_it_is_away(keys, own_redis)
 
@@ -500,6 +561,76 @@ class TestARedisThatGoesAway:
 
         assert again.is_replay
         assert (told(again), again.text) == (told(first), first.text)
+
+    async def test_for_longer_than_the_claim_is_told_of_the_answer_before_the_key_is_new(
+        self, own_redis: RedisServer, nodes: ScriptedNodes
+    ) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store:
+            commits = Commits(store, pause_s=3600)
+            one = worker(store, nodes, lease_s=1, commits=commits)
+            first = await answered_while_it_is_away(one, nodes, own_redis)
+            await asyncio.sleep(1.1)
+            own_redis.start()
+            with pytest.raises(Unavailable) as refused:
+                await one.complete(ADA, ASKED, KEY)
+            commits.hurry()
+            again = await asked_until_answered(one)
+
+            assert int(refused.value.headers["Retry-After"]) >= 1
+            assert again.is_replay
+            assert (told(again), again.text) == (told(first), first.text)
+            assert (nodes.asked, await answers(store)) == (1, 1)
+
+    async def test_for_longer_than_the_claim_has_no_other_worker_take_the_key_for_new(
+        self, own_redis: RedisServer, nodes: ScriptedNodes
+    ) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store, open_bus(own_redis.url) as bus:
+            other = worker(store, nodes, lease_s=1, bus=bus)
+            while not bus.is_heard:
+                await asyncio.sleep(0.001)
+            commits = Commits(store, pause_s=3600)
+            one = worker(store, nodes, lease_s=1, commits=commits)
+            first = await answered_while_it_is_away(one, nodes, own_redis)
+            await asyncio.sleep(1.1)
+            own_redis.start()
+            with pytest.raises(Unavailable):
+                await other.complete(ADA, ASKED, KEY)
+            commits.hurry()
+            again = await asked_until_answered(other)
+
+            assert again.is_replay
+            assert told(again) == told(first)
+            assert (nodes.asked, await answers(store)) == (1, 1)
+
+    async def test_and_has_forgotten_a_claim_is_told_it_again(self, own_redis: RedisServer) -> None:
+        async with open_store(own_redis.url, timeout_s=5) as store, open_bus(own_redis.url) as bus:
+            keys = IdempotencyKeys(store, Commits(store), lease_s=60)
+            keys.follow(bus)
+            while not bus.is_heard:
+                await asyncio.sleep(0.001)
+            async with keys.opened(ADA, KEY):
+                own_redis.stop()
+                shutil.rmtree(own_redis.folder / "appendonlydir")
+                own_redis.start()
+
+                async with asyncio.timeout(10):
+                    while not await knows_the_claim(store):
+                        await asyncio.sleep(0.01)
+            assert not await store.exists(redis_keys.claim(ADA.subject, KEY.value))
+            await keys.aclose()
+
+    async def test_holds_new_keys_up_for_a_moment_only(self, store: Store) -> None:
+        keys = IdempotencyKeys(store, Commits(store), lease_s=60, hold_s=1)
+        for tell in (keys.suspend, keys.resume):
+            tell()
+            with pytest.raises(Unavailable):
+                await opened(keys)
+            async with asyncio.timeout(10):
+                while await is_claimed(store):
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not await is_open(keys):
+                await asyncio.sleep(0.01)
 
 
 class TestTheFingerprint:

@@ -166,6 +166,22 @@ class TestCancelAndResume:
         assert (name, data["statusCode"], data["request_id"]) == ("inference_error", 404, "nope")
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("event", ["inference_cancel", "inference_resume"])
+    async def test_a_token_that_was_signed_out_reaches_no_answer(self, door: Door, event: str) -> None:
+        token = door.token
+        async with Client(door.url) as client:
+            await client.connect(token)
+            await client.emit("inference_stream", ASKED | {"request_id": "a"})
+            answer = await door.answers.next()
+            await door.tokens.revoke(door.tokens.verify(token))
+
+            told = await client.call(event, {"request_id": "a", "after_seq": 0})
+
+            assert (told["statusCode"], told["request_id"]) == (401, "a")
+            assert answer.done != "ended"
+            assert door.answers.all == [answer]
+
+    @pytest.mark.asyncio
     async def test_a_resumed_answer_goes_on_behind_the_last_chunk(self, door: Door, client: Client) -> None:
         await client.emit("inference_stream", ASKED | {"request_id": "a"})
         await door.answers.next(0)
