@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+KEYS_END = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141  # the order of secp256k1
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -155,4 +156,6 @@ def hex_key(value: str) -> str:
     """A secp256k1 private key as 0x and 64 hex digits; the value never appears in the complaint."""
     if not re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", value):
         raise ValueError("must be a private key of 64 hex digits")
+    if not 0 < int(value, 16) < KEYS_END:
+        raise ValueError("must be a private key of secp256k1: above zero and below the curve's order")
     return "0x" + value.removeprefix("0x").lower()

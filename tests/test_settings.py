@@ -17,6 +17,7 @@ from tests.e2e.server import GatewayServer
 
 SECRET = "s" * 32
 KEY = "ab" * 32
+CURVE_ORDER = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"  # of secp256k1, SEC 2, 2.4.1
 NEEDED = {"JWT_SECRET": SECRET, "NODE_URLS": "http://node:31331"}
 
 # variable: (its attribute's default, a text and its value, ..., texts that are refused)
@@ -47,10 +48,15 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "INFERENCE_PAYMENT_ADDRESS": (None, [(f"0X{'A' * 40}", "0x" + "a" * 40)], ["0x", "a" * 42]),
     "PRIVATE_KEY": (
         None,
-        [("0x" + KEY, "0x" + KEY), (KEY.upper(), "0x" + KEY)],
-        ["0x" + KEY[1:], KEY + "00", "z" * 64],
+        [
+            ("0x" + KEY, "0x" + KEY),
+            (KEY.upper(), "0x" + KEY),
+            ("0" * 63 + "1", "0x" + "0" * 63 + "1"),
+            (CURVE_ORDER[:-1] + "0", "0x" + CURVE_ORDER[:-1] + "0"),
+        ],
+        ["0x" + KEY[1:], KEY + "00", "z" * 64, "0" * 64, CURVE_ORDER, "f" * 64],
     ),
-    "GATEWAY_PRIVATE_KEY": (None, [(KEY, "0x" + KEY)], ["0x", "1" * 63]),
+    "GATEWAY_PRIVATE_KEY": (None, [(KEY, "0x" + KEY)], ["0x", "1" * 63, "0x" + "0" * 64]),
     "ORACLE_API_URL": (None, *HTTP_URL),
     "ORACLE_API_KEY": (None, [("k", "k")], []),
     "NODE_URLS": (
