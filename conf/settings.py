@@ -20,6 +20,7 @@ from conf.variables import (
     many,
     origin,
     path,
+    redis_url,
     secret_of,
     size,
     text,
@@ -30,7 +31,7 @@ from conf.variables import (
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODE = 78  # EX_CONFIG of sysexits.h: what a process manager reads as "do not start me again like this"
-HTTP, REDIS = url("http", "https"), url("redis", "rediss", "unix")
+HTTP = url("http", "https")
 KEYS = ("PRIVATE_KEY", "GATEWAY_PRIVATE_KEY")
 SOURCES = ("ORACLE_API_URL", "NODE_URLS", "PETALS_API_URL")
 
@@ -56,7 +57,7 @@ class Settings:
     port: int = variable("PORT", whole(1, 65535), "3200")
     workers: int = variable("WEB_CONCURRENCY", whole(1, 256), "2")
     data_dir: Path = variable("PLUMISE_DATA_DIR", path, "data")
-    redis_url: str | None = variable("REDIS_URL", REDIS, example="redis://localhost:6379/0", secret=True)
+    redis_url: str | None = variable("REDIS_URL", redis_url, example="redis://localhost:6379/0", secret=True)
     log_level: str = variable("LOG_LEVEL", choice("debug", "info", "warning", "error"), "info")
     log_format: str = variable("LOG_FORMAT", choice("text", "json"), "text")
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 
 from core.redis_link import LinkFailed, RedisLink, Refused, tls_context
 from tests.fakes.redis_server import RedisServer
+from tests.test_settings import REDIS_URLS
 
 
 @asynccontextmanager
@@ -184,3 +186,13 @@ class TestTlsContext:
 
         assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
+
+
+class TestUrls:
+    @pytest.mark.parametrize("url", REDIS_URLS)
+    def test_what_the_settings_accept_is_no_trouble_for_those_who_connect(self, url: str) -> None:
+        url = url.replace("&ssl_ca_certs=/ca.pem", "")  # there is no such file here
+        Redis.from_url(url).connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it so
+        if url.startswith("rediss:"):
+            tls_context(parse_url(url))
+        RedisLink(url, timeout_s=1)

@@ -22,6 +22,12 @@ NEEDED = {"JWT_SECRET": SECRET, "NODE_URLS": "http://node:31331"}
 
 # variable: (its attribute's default, a text and its value, ..., texts that are refused)
 DURATION = ([("90", 90), ("45s", 45), ("2m", 120), ("3h", 10_800), ("7d", 604_800)], ["0", "-1", "1.5s", "1w", "soon"])
+REDIS_URLS = (
+    *("redis://h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock", "redis://h", "redis://:p@[::1]:6379/15?db=3"),
+    *("unix://u:p@/run/redis.sock?db=3", "redis://h?username=u&password=p"),
+    "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_min_version=772",
+    "rediss://h?ssl_exclude_verify_flags=VERIFY_X509_STRICT,VERIFY_X509_PARTIAL_CHAIN&ssl_ciphers=ECDHE",
+)
 HTTP_URL = (
     [("http://a:1", "http://a:1"), ("https://a.example/x/", "https://a.example/x")],
     ["a:1", "ftp://a", "http://", "http://a:0", "http://a b"],
@@ -33,8 +39,14 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "PLUMISE_DATA_DIR": (Path("data"), [("/var/lib/plumise", Path("/var/lib/plumise")), ("~", Path.home())], []),
     "REDIS_URL": (
         None,
-        [(url, url) for url in ("redis://h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock")],
-        ["h:6379", "http://h", "redis://"],
+        [(url, url) for url in REDIS_URLS],
+        [
+            *("h:6379", "http://h", "redis://", "redis://h:6379/abc", "redis://h/0/1", "redis://h/-1", "redis://h/0#1"),
+            *("unix://", "unix://run/redis.sock", "redis://h?db=x", "redis://h?db=", "redis://h?nonsense"),
+            *("redis://h?socket_timeout=abc", "redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=bogus"),
+            *("rediss://h?ssl_check_hostname=off", "rediss://h?ssl_min_version=1", "rediss://h?ssl_ca_certs="),
+            *("rediss://h?ssl_include_verify_flags=STRICT", "redis://h?family=0"),
+        ],
     ),
     "LOG_LEVEL": ("info", [("DEBUG", "debug"), ("warning", "warning"), ("error", "error")], ["loud"]),
     "LOG_FORMAT": ("text", [("json", "json"), ("Text", "text")], ["xml"]),
@@ -195,6 +207,24 @@ class TestSecrets:
     def test_never_show_in_a_complaint(self, name: str) -> None:
         (problem,) = problems_of(NEEDED | {name: "hunter2"})
 
+        assert "hunter2" not in problem
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://:hunter2@h/abc",
+            "redis://:pa?hunter2=word@h/0",
+            "redis://h?password=hunter2&db=hunter2",
+            "redis://u:1#hunter2@h",
+            "unix://:hunter2@run/redis.sock",
+            "rediss://h?ssl_cert_reqs=hunter2",
+        ],
+    )
+    def test_no_part_of_the_url_of_redis_shows_in_a_complaint(self, url: str) -> None:
+        (problem,) = problems_of(NEEDED | {"REDIS_URL": url})
+
+        assert problem.startswith("REDIS_URL: must be a URL ")
+        assert problem.endswith(". Example: REDIS_URL=redis://localhost:6379/0")
         assert "hunter2" not in problem
 
 
