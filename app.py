@@ -12,7 +12,7 @@ from logging.config import dictConfig
 from typing import TYPE_CHECKING, Any
 
 from conf.log_config import log_config
-from conf.settings import EXIT_CODE, InvalidSettings, Settings, hand_down, publish_redis_url
+from conf.settings import EXIT_CODE, InvalidSettings, Settings, environment, hand_down, publish_redis_url
 from core.bootstrap.derived import read_catalog
 from core.catalog import InvalidCatalog
 from core.draining import grace_s
@@ -67,7 +67,8 @@ def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_wor
     """Runs the gateway until a stop signal; the result is the exit code."""
     options = _options(argv)
     try:
-        settings, keys = Settings.load(), hand_down()
+        given = environment()
+        settings, keys = Settings.from_env(given), hand_down(given)
         read_catalog(settings)
         dictConfig(log_config(settings))
         return _run(settings, create_app, None if options.web_only else keys)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from conf.variables import (
     Variable,
@@ -131,8 +132,8 @@ class Settings:
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process: `.env` in the working folder, overridden by what the environment sets."""
-        return cls.from_env(_given())
+        """The settings of this process. Raises InvalidSettings."""
+        return cls.from_env(environment())
 
     @classmethod
     def inherited(cls, keys: Mapping[str, str] | None = None) -> Self:
@@ -170,9 +171,19 @@ def variables() -> list[tuple[str, Variable]]:
     return [(item.name, item.metadata["variable"]) for item in fields(Settings)]
 
 
-def hand_down() -> dict[str, str]:
+def environment() -> dict[str, str | None]:
     """
-    Has processes that are spawned from here on inherit all settings, also those of `.env`, but not the wallets' keys.
+    The variables of this process: `.env` in the working folder, overridden by what the environment sets.
+
+    Raises InvalidSettings when `.env` can't be read.
+    """
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    return {**_from_file(Path(".env")), **given}
+
+
+def hand_down(given: Mapping[str, str | None]) -> dict[str, str]:
+    """
+    Has processes that are spawned from here on inherit all settings of `given`, but not the wallets' keys.
 
     They find this code, and no other, from wherever the command was started: before 3.12.8, a fork server is told no
     path of modules.
@@ -180,7 +191,7 @@ def hand_down() -> dict[str, str]:
     The keys are returned: whoever needs them is given them by hand. A web worker, which talks to strangers, never has
     them in its environment or memory.
     """
-    given, names = _given(), {about.name for _, about in variables()}
+    names = {about.name for _, about in variables()}
     os.environ.update({name: value for name, value in given.items() if value and name in names})
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -194,9 +205,29 @@ def publish_redis_url(redis_url: str) -> None:
     os.environ["REDIS_URL"] = redis_url
 
 
-def _given() -> dict[str, str | None]:
-    given = {name: value for name, value in os.environ.items() if value.strip()}
-    return {**dotenv_values(".env", interpolate=False), **given}
+def _from_file(file: Path) -> dict[str, str | None]:
+    try:
+        lines = list(parse_stream(StringIO(file.read_text("utf-8"))))
+    except (FileNotFoundError, IsADirectoryError):
+        return {}
+    except OSError as problem:
+        raise InvalidSettings([f"{file}: can't be read: {problem.strerror}"]) from problem
+    except UnicodeDecodeError:
+        raise InvalidSettings([f"{file}: can't be read: it is not UTF-8"]) from None
+    problems = [
+        f"{file}: line {_number(line)} is neither NAME=value nor a comment. Example: PORT=3200"
+        for line in lines
+        if line.error
+    ]
+    if problems:
+        raise InvalidSettings(problems)
+    return {line.key: line.value for line in lines if line.key is not None}
+
+
+def _number(line: Binding) -> int:
+    """The parser counts from the blank lines before it."""
+    text = line.original.string
+    return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _value(about: Variable, given: str) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import http.client
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from unittest.mock import patch
 
 import pytest
 
-from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, hand_down, variables
-from tests.e2e.server import GatewayServer
+from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, environment, hand_down, variables
+from tests.e2e.server import APP, GatewayServer
 
 SECRET = "s" * 32
 KEY = "ab" * 32
@@ -282,13 +284,51 @@ class TestLoad:
         monkeypatch.setenv("GATEWAY_PRIVATE_KEY", "cd" * 32)
         monkeypatch.setenv("PORT", "5000")
         with patch.dict("os.environ"):
-            keys = hand_down()
+            keys = hand_down(environment())
             here("JWT_SECRET=of-another-file-that-nobody-reads-again\n")
             bare, full = Settings.inherited(), Settings.inherited(keys)
 
         assert keys == {"PRIVATE_KEY": KEY, "GATEWAY_PRIVATE_KEY": "cd" * 32}
         assert (bare.jwt_secret, bare.port, bare.private_key, bare.gateway_private_key) == (SECRET, 5000, None, None)
         assert (full.private_key, full.gateway_private_key) == ("0x" + KEY, "0x" + "cd" * 32)
+
+    def test_a_file_that_may_not_be_read_is_told(
+        self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here("")
+
+        def forbid(*_: object) -> str:  # root, who may run this, is refused no file
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_text", forbid)
+
+        with pytest.raises(InvalidSettings, match=r"^\.env: can't be read: Permission denied$"):
+            Settings.load()
+
+    def test_a_file_in_another_encoding_is_told(self, here: Callable[[str], None], tmp_path: Path) -> None:
+        (tmp_path / ".env").write_bytes("JWT_SECRET=hidden\n".encode("utf-16"))
+
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.load()
+
+        assert refused.value.problems == [".env: can't be read: it is not UTF-8"]
+
+    def test_each_line_that_is_no_variable_is_told_by_its_number(self, here: Callable[[str], None]) -> None:
+        here(f"# a comment\nJWT_SECRET={SECRET}\n\nPRIVATE_KEY='hidden\nNODE_URLS=http://a:1\nPORT 4000\n")
+
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.load()
+
+        assert refused.value.problems == [
+            f".env: line {number} is neither NAME=value nor a comment. Example: PORT=3200" for number in (4, 6)
+        ]
+
+    def test_a_folder_of_its_name_is_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Compose makes one where a file that is mounted is missing."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").mkdir()
+
+        assert environment() == {name: value for name, value in os.environ.items() if value.strip()}  # noqa: TID251
 
 
 class TestTheCommand:
@@ -310,6 +350,16 @@ class TestTheCommand:
         assert [line.partition(":")[0] for line in server.log().splitlines()] == [
             "LOG_LEVEL", "JWT_SECRET", ", ".join(SOURCES),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("program", [APP, ("-m", "workers.background")], ids=["app", "background"])
+    def test_tells_once_what_it_can_not_read_in_the_env_file(self, tmp_path: Path, program: tuple[str, ...]) -> None:
+        (tmp_path / ".env").write_text("PORT=4000\nWEB_CONCURRENCY 3\n")
+        server = GatewayServer(tmp_path, program=program)
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE
+        assert server.log() == ".env: line 2 is neither NAME=value nor a comment. Example: PORT=3200\n"
 
     def test_refuses_a_broken_catalogue_the_same_way(self, tmp_path: Path) -> None:
         (tmp_path / "models.toml").write_text("[[models]]\nid = 1\n")
