@@ -141,8 +141,16 @@ def redis_url(value: str) -> str:
             raise ValueError("must be a URL with the path of a socket after unix://, and no host")
     elif parts.fragment or not re.fullmatch("/?|/[0-9]+", parts.path):
         raise ValueError("must be a URL with nothing behind the host but the number of a database")
+    _check_host(parts)
     _check_redis_options(parts)
     return value
+
+
+def _check_host(parts: SplitResult) -> None:
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:  # whose text has the name
+        raise ValueError("must be a URL with a valid host") from None
 
 
 def _check_redis_options(parts: SplitResult) -> None:

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
             *("unix://", "unix://run/redis.sock", "redis://h?db=x", "redis://h?db=", "redis://h?nonsense"),
             *("redis://h?socket_timeout=abc", "redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=bogus"),
             *("rediss://h?ssl_check_hostname=off", "rediss://h?ssl_min_version=1", "rediss://h?ssl_ca_certs="),
-            *("rediss://h?ssl_include_verify_flags=STRICT", "redis://h?family=0"),
+            *("rediss://h?ssl_include_verify_flags=STRICT", "redis://h?family=0", "redis://bad..host"),
         ],
     ),
     "LOG_LEVEL": ("info", [("DEBUG", "debug"), ("warning", "warning"), ("error", "error")], ["loud"]),
