@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
+
+NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
 def why(problem: BaseException) -> str:
@@ -14,9 +17,15 @@ def why(problem: BaseException) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"its certificate: {problem.verify_message}"
     if isinstance(problem, ssl.SSLError):  # whose number is none of the system's
-        return f"TLS: {problem.reason}"
+        return f"TLS: {getattr(problem, 'reason', None) or 'it fails'}"
     if isinstance(problem, socket.gaierror):
         return str(problem.strerror)
-    if isinstance(problem, OSError) and problem.errno:
-        return os.strerror(problem.errno)  # asyncio puts the address into its own text
+    if isinstance(problem, OSError) and (number := _number(problem)):
+        return os.strerror(number)  # asyncio puts the address into its own text
     return type(problem).__name__
+
+
+def _number(problem: OSError) -> int:
+    """The system's; of a host with several addresses that of the first, which only the text has."""
+    found = NUMBER.search(str(problem))
+    return problem.errno or (int(found[1]) if found else 0)

@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import Protocol
 
 from core.errors import GatewayError
+from core.expected import Expected
 from core.lease import NotLeading
 
 JITTER = 0.1  # share of the interval, so that many gateways do not knock at the same moment
@@ -56,7 +57,7 @@ class Periodic:
 
     def _note_failure(self, problem: Exception) -> None:
         if not self._failing:
-            expected = isinstance(problem, (GatewayError, NotLeading))  # its traceback would say nothing new
+            expected = isinstance(problem, (Expected, GatewayError, NotLeading))  # its traceback would say nothing new
             log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=None if expected else problem)
         self._failing = True
 
