@@ -368,7 +368,7 @@ class TestTheCommand:
         server.launch()
 
         assert server.wait() == EXIT_CODE
-        assert server.log().startswith("models.toml: ")
+        assert server.log().startswith("MODELS_FILE: models.toml: ")
         assert server.log().count("\n") == 1
 
     def test_a_background_worker_alone_needs_a_redis(self, tmp_path: Path) -> None:
