@@ -6,6 +6,7 @@ The background worker: what the clock triggers, in one process besides the web w
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Mapping
@@ -27,8 +28,12 @@ from workers.tier_watch import TierWatch
 log = logging.getLogger(__name__)
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """The background worker as a process of its own; the result is its exit code."""
+    argparse.ArgumentParser(
+        prog="python -m workers.background",
+        description="Does what the clock triggers, for all web workers. Its settings are environment variables.",
+    ).parse_args(argv)
     return live(Settings.load, run)
 
 
@@ -104,4 +109,4 @@ def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Periodic
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
