@@ -92,7 +92,7 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
     """`background` are the keys that the background worker gets; None leaves it to another command."""
     from workers.processes import ProcessManager, WebServer  # noqa: PLC0415 - as above
 
-    at = f"http://{settings.host}:{settings.port}"
+    at = url_of(settings.host, settings.port)
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
         web = WebServer(create_app, meeting)
@@ -101,6 +101,11 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
             manager.manage("Background", run_background, {"keys": background}, restartable=True)
         with _redis(settings, web_only=background is None):
             return manager.run()
+
+
+def url_of(host: str, port: int) -> str:
+    """The gateway's address as a URL: an IPv6 address stands in brackets there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run_background(keys: dict[str, str]) -> None:

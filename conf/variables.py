@@ -183,9 +183,9 @@ def origin(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """A wallet's address, in lower case."""
+    """The address of a wallet or contract, in lower case."""
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", value):
-        raise ValueError("must be wallet addresses: 0x and 40 hex digits")
+        raise ValueError("must be an address: 0x and 40 hex digits")
     return value.lower()
 
 

@@ -159,6 +159,11 @@ class TestAllTogether:
             "PORT", "LOG_LEVEL", "JWT_SECRET", "MAX_BODY_SIZE", ", ".join(SOURCES),
         ]  # fmt: skip
 
+    def test_one_address_is_asked_for_as_one(self) -> None:
+        (problem,) = problems_of(NEEDED | {"INFERENCE_PAYMENT_ADDRESS": "0x12"})
+
+        assert problem.startswith("INFERENCE_PAYMENT_ADDRESS: must be an address: 0x and 40 hex digits. Example: ")
+
     def test_a_missing_secret_is_told(self) -> None:
         (problem,) = problems_of({"NODE_URLS": "http://node:1", "JWT_SECRET": ""})
 
@@ -350,6 +355,15 @@ class TestTheCommand:
         assert [line.partition(":")[0] for line in server.log().splitlines()] == [
             "LOG_LEVEL", "JWT_SECRET", ", ".join(SOURCES),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("module", ["workers.background", "workers.settlement"])
+    def test_prints_its_help_whatever_the_settings(self, tmp_path: Path, module: str) -> None:
+        server = GatewayServer(tmp_path, {"JWT_SECRET": "short"}, ("-m", module, "--help"))
+
+        server.launch()
+
+        assert server.wait() == 0
+        assert server.log().startswith(f"usage: python -m {module} [-h]")
 
     @pytest.mark.parametrize("program", [APP, ("-m", "workers.background")], ids=["app", "background"])
     def test_tells_once_what_it_can_not_read_in_the_env_file(self, tmp_path: Path, program: tuple[str, ...]) -> None:
