@@ -22,7 +22,7 @@ from core.oracle.nodes import OracleNodes
 from workers import heartbeat, leading, probing, reaping, reporting, settlement
 from workers.discovery import Discovery
 from workers.lasting import live, stop_signal, work
-from workers.periodic import Job, Periodic
+from workers.periodic import Job, Lasting, Periodic
 from workers.tier_watch import TierWatch
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
     return [
         Periodic("the heartbeat", beat, heartbeat.EVERY_S),
         Periodic("reaping", partial(reaping.reap, services.reaper), reaping.EVERY_S),
-        Periodic("asking for the lead", lead, leading.EVERY_S),
+        Lasting("asking for the lead", lead, leading.EVERY_S),
     ]
 
 
