@@ -12,7 +12,7 @@ from logging.config import dictConfig
 from typing import TYPE_CHECKING, Any
 
 from conf.log_config import log_config
-from conf.settings import EXIT_CODE, InvalidSettings, Settings, hand_down, publish_redis_url
+from conf.settings import EXIT_CODE, InvalidSettings, Settings, environment, hand_down, publish_redis_url
 from core.bootstrap.derived import read_catalog
 from core.catalog import InvalidCatalog
 from core.draining import grace_s
@@ -67,7 +67,8 @@ def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_wor
     """Runs the gateway until a stop signal; the result is the exit code."""
     options = _options(argv)
     try:
-        settings, keys = Settings.load(), hand_down()
+        given = environment()
+        settings, keys = Settings.from_env(given), hand_down(given)
         read_catalog(settings)
         dictConfig(log_config(settings))
         return _run(settings, create_app, None if options.web_only else keys)
@@ -91,7 +92,7 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
     """`background` are the keys that the background worker gets; None leaves it to another command."""
     from workers.processes import ProcessManager, WebServer  # noqa: PLC0415 - as above
 
-    at = f"http://{settings.host}:{settings.port}"
+    at = url_of(settings.host, settings.port)
     ready = partial(log.info, "listening on %s, %d workers", at, settings.workers)
     with bound_sockets(settings.host, settings.port, settings.workers) as listeners, meeting_folder() as meeting:
         web = WebServer(create_app, meeting)
@@ -100,6 +101,11 @@ def _run(settings: Settings, create_app: Callable[[], Sanic[Any, Any]], backgrou
             manager.manage("Background", run_background, {"keys": background}, restartable=True)
         with _redis(settings, web_only=background is None):
             return manager.run()
+
+
+def url_of(host: str, port: int) -> str:
+    """The gateway's address as a URL: an IPv6 address stands in brackets there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run_background(keys: dict[str, str]) -> None:

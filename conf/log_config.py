@@ -54,7 +54,7 @@ def log_config(settings: Settings) -> dict[str, Any]:
         },
         "root": {"level": settings.log_level.upper(), "handlers": ["stdout"]},
         # Sanic tells of each of its steps; what it has to say to an operator is a warning or more.
-        "loggers": {name: {"level": "WARNING"} for name in ("sanic", "asyncio", "aiohttp")},
+        "loggers": {name: {"level": "WARNING"} for name in ("sanic", "asyncio", "aiohttp", "web3", "websockets")},
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from conf.variables import (
     Variable,
@@ -20,6 +21,7 @@ from conf.variables import (
     many,
     origin,
     path,
+    redis_url,
     secret_of,
     size,
     text,
@@ -30,7 +32,7 @@ from conf.variables import (
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CODE = 78  # EX_CONFIG of sysexits.h: what a process manager reads as "do not start me again like this"
-HTTP, REDIS = url("http", "https"), url("redis", "rediss", "unix")
+HTTP = url("http", "https")
 KEYS = ("PRIVATE_KEY", "GATEWAY_PRIVATE_KEY")
 SOURCES = ("ORACLE_API_URL", "NODE_URLS", "PETALS_API_URL")
 
@@ -56,7 +58,7 @@ class Settings:
     port: int = variable("PORT", whole(1, 65535), "3200")
     workers: int = variable("WEB_CONCURRENCY", whole(1, 256), "2")
     data_dir: Path = variable("PLUMISE_DATA_DIR", path, "data")
-    redis_url: str | None = variable("REDIS_URL", REDIS, example="redis://localhost:6379/0", secret=True)
+    redis_url: str | None = variable("REDIS_URL", redis_url, example="redis://localhost:6379/0", secret=True)
     log_level: str = variable("LOG_LEVEL", choice("debug", "info", "warning", "error"), "info")
     log_format: str = variable("LOG_FORMAT", choice("text", "json"), "text")
 
@@ -130,8 +132,8 @@ class Settings:
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this process: `.env` in the working folder, overridden by what the environment sets."""
-        return cls.from_env(_given())
+        """The settings of this process. Raises InvalidSettings."""
+        return cls.from_env(environment())
 
     @classmethod
     def inherited(cls, keys: Mapping[str, str] | None = None) -> Self:
@@ -169,9 +171,19 @@ def variables() -> list[tuple[str, Variable]]:
     return [(item.name, item.metadata["variable"]) for item in fields(Settings)]
 
 
-def hand_down() -> dict[str, str]:
+def environment() -> dict[str, str | None]:
     """
-    Has processes that are spawned from here on inherit all settings, also those of `.env`, but not the wallets' keys.
+    The variables of this process: `.env` in the working folder, overridden by what the environment sets.
+
+    Raises InvalidSettings when `.env` can't be read.
+    """
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    return {**_from_file(Path(".env")), **given}
+
+
+def hand_down(given: Mapping[str, str | None]) -> dict[str, str]:
+    """
+    Has processes that are spawned from here on inherit all settings of `given`, but not the wallets' keys.
 
     They find this code, and no other, from wherever the command was started: before 3.12.8, a fork server is told no
     path of modules.
@@ -179,7 +191,7 @@ def hand_down() -> dict[str, str]:
     The keys are returned: whoever needs them is given them by hand. A web worker, which talks to strangers, never has
     them in its environment or memory.
     """
-    given, names = _given(), {about.name for _, about in variables()}
+    names = {about.name for _, about in variables()}
     os.environ.update({name: value for name, value in given.items() if value and name in names})
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -193,9 +205,29 @@ def publish_redis_url(redis_url: str) -> None:
     os.environ["REDIS_URL"] = redis_url
 
 
-def _given() -> dict[str, str | None]:
-    given = {name: value for name, value in os.environ.items() if value.strip()}
-    return {**dotenv_values(".env", interpolate=False), **given}
+def _from_file(file: Path) -> dict[str, str | None]:
+    try:
+        lines = list(parse_stream(StringIO(file.read_text("utf-8"))))
+    except (FileNotFoundError, IsADirectoryError):
+        return {}
+    except OSError as problem:
+        raise InvalidSettings([f"{file}: can't be read: {problem.strerror}"]) from problem
+    except UnicodeDecodeError:
+        raise InvalidSettings([f"{file}: can't be read: it is not UTF-8"]) from None
+    problems = [
+        f"{file}: line {_number(line)} is neither NAME=value nor a comment. Example: PORT=3200"
+        for line in lines
+        if line.error
+    ]
+    if problems:
+        raise InvalidSettings(problems)
+    return {line.key: line.value for line in lines if line.key is not None}
+
+
+def _number(line: Binding) -> int:
+    """The parser counts from the blank lines before it."""
+    text = line.original.string
+    return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _value(about: Variable, given: str) -> Any:

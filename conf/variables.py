@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+KEYS_END = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141  # the order of secp256k1
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+VERIFY_FLAG = f"(?:{'|'.join(ssl.VerifyFlags.__members__)})"
+# What a URL of Redis may say behind its `?`, and the form of each. How long to wait is the gateway's own affair.
+REDIS_OPTIONS = {"db": "[0-9]+", "username": ".+", "password": ".+"}
+TLS_OPTIONS = {
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false|yes|no|1|0)",
+    "ssl_min_version": "771|772",  # the numbers of TLS 1.2 and 1.3, as redis-py takes them
+    "ssl_include_verify_flags": f"{VERIFY_FLAG}(,{VERIFY_FLAG})*",
+    "ssl_exclude_verify_flags": f"{VERIFY_FLAG}(,{VERIFY_FLAG})*",
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile"), "(?s:.+)"),
+    **dict.fromkeys(("ssl_password", "ssl_ciphers"), ".+"),
+}
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -113,6 +127,41 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def redis_url(value: str) -> str:
+    """
+    A URL of Redis that says nothing that would be overheard; no part of it appears in the complaint.
+
+    redis-py takes a database that is no number for 0, and fails at its first connection over an option that it does
+    not know.
+    """
+    value = url("redis", "rediss", "unix")(value)
+    parts = urlsplit(value)
+    if parts.scheme == "unix":
+        if parts.hostname or not parts.path:
+            raise ValueError("must be a URL with the path of a socket after unix://, and no host")
+    elif parts.fragment or not re.fullmatch("/?|/[0-9]+", parts.path):
+        raise ValueError("must be a URL with nothing behind the host but the number of a database")
+    _check_host(parts)
+    _check_redis_options(parts)
+    return value
+
+
+def _check_host(parts: SplitResult) -> None:
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:  # whose text has the name
+        raise ValueError("must be a URL with a valid host") from None
+
+
+def _check_redis_options(parts: SplitResult) -> None:
+    known = REDIS_OPTIONS | (TLS_OPTIONS if parts.scheme == "rediss" else {})
+    for name, given in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:  # and may be the rest of a password with a `?` in it
+            raise ValueError(f"must be a URL with no option but {', '.join(known)}")
+        if not re.fullmatch(known[name], given):
+            raise ValueError(f"must be a URL with a valid {name}")
+
+
 def many(parse_one: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """A comma-separated list; blanks around commas and doubled entries do not count."""
 
@@ -134,9 +183,9 @@ def origin(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """A wallet's address, in lower case."""
+    """The address of a wallet or contract, in lower case."""
     if not re.fullmatch(r"0[xX][0-9a-fA-F]{40}", value):
-        raise ValueError("must be wallet addresses: 0x and 40 hex digits")
+        raise ValueError("must be an address: 0x and 40 hex digits")
     return value.lower()
 
 
@@ -155,4 +204,6 @@ def hex_key(value: str) -> str:
     """A secp256k1 private key as 0x and 64 hex digits; the value never appears in the complaint."""
     if not re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", value):
         raise ValueError("must be a private key of 64 hex digits")
+    if not 0 < int(value, 16) < KEYS_END:
+        raise ValueError("must be a private key of secp256k1: above zero and below the curve's order")
     return "0x" + value.removeprefix("0x").lower()

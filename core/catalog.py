@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
+from msgspec import Meta
 
 from core.errors import UnknownModel
 
+EXAMPLE = "Example: MODELS_FILE=/etc/plumise/models.toml"
 DEFAULT = "default"  # what plumise-mcp asks for when its user names no model
 
 
@@ -22,17 +24,21 @@ class Tier(StrEnum):
     PRO = "pro"
 
 
+Name = Annotated[str, Meta(min_length=1)]
+Length = Annotated[int, Meta(ge=1)]
+
+
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of the catalogue; lengths are in tokens."""
 
-    id: str
-    name: str
+    id: Name
+    name: Name
     description: str
     tier: Tier
-    max_tokens: int
-    context_length: int
-    default_max_tokens: int = 512
-    aliases: tuple[str, ...] = ()
+    max_tokens: Length
+    context_length: Length
+    default_max_tokens: Length = 512
+    aliases: tuple[Name, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,16 +59,22 @@ class Catalog:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Reads a TOML catalogue. Raises InvalidCatalog with the file's name and what is wrong."""
+        """Reads a TOML catalogue. Raises InvalidCatalog with its variable, the file's name and what is wrong."""
         try:
             listed = tomllib.loads(path.read_text("utf-8")).get("models", [])
             models = msgspec.convert(listed, list[Model])
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as problem:
-            raise InvalidCatalog(f"{path}: {problem}") from problem
+        except OSError as problem:
+            raise _invalid(path, f"can't be read: {problem.strerror}") from problem
+        except UnicodeDecodeError as problem:
+            raise _invalid(path, "can't be read: it is not UTF-8") from problem
+        except tomllib.TOMLDecodeError as problem:
+            raise _invalid(path, str(problem)) from problem
+        except msgspec.ValidationError as problem:
+            raise _invalid(path, str(problem).replace("`$[", "`models[")) from problem
         if not models:
-            raise InvalidCatalog(f"{path}: it has no [[models]] table")
+            raise _invalid(path, "it has no [[models]] table")
         if len({name.casefold() for model in models for name in model.names}) < sum(len(m.names) for m in models):
-            raise InvalidCatalog(f"{path}: two models share an id or alias")
+            raise _invalid(path, "two models share an id or alias")
         return cls(models)
 
     def __iter__(self) -> Iterator[Model]:
@@ -89,3 +101,7 @@ class Catalog:
     def named(self, name: str) -> Model | None:
         """The model that a node or a path means by a name, in any letter case; None for a stranger."""
         return self._by_name.get(name.casefold())
+
+
+def _invalid(path: Path, problem: str) -> InvalidCatalog:
+    return InvalidCatalog(f"MODELS_FILE: {path}: {problem}. {EXAMPLE}")

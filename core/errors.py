@@ -274,11 +274,16 @@ class Unavailable(GatewayError):
 
 
 class StoreUnavailable(Unavailable):
-    """Redis does not answer: nobody is served unlimited because of it."""
+    """
+    Redis does not answer: nobody is served unlimited because of it.
+
+    Or it answers that it does not do it: then `refusal` is its word, such as OOM, for the operator alone.
+    """
 
     code = "store_unavailable"
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
         super().__init__("The gateway's store is not available. Please try again later.")
 
 

@@ -1,4 +1,4 @@
-"""Whether requests can be served now: Redis answers and at least one node is online."""
+"""Whether requests can be served now: Redis takes writes and at least one node is online."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from core.durability import Durability, durability
 from core.errors import StoreUnavailable
 from core.nodes.registry import NodeRegistry
 from core.store import Store
+
+TOUCHED_S = 60
 
 
 class Readiness:
@@ -34,17 +36,20 @@ class Readiness:
         {"status": "ready" | "unready", "redis", "nodes", "background", "leader", "chain", "durability", "settlement",
         "draining"}.
 
-        `background` is the age of the background workers' last heartbeat in seconds, `leader` the name of the one
-        that leads. They are null when there is none: then the health of the nodes grows old, but requests are still
-        served. `chain` is "off" without a payment contract; when it is anything but "ok", those whose tier is not known
-        are served as Free. `durability` is one of core.durability, null while Redis is away. `settlement` is what the
-        settler says of itself, null when none is there: then what is used waits, up to the most that may be unsettled.
+        `redis` is "ok", "unavailable", or such as "refuses writes: OOM", with Redis' own word for why: each request
+        takes a script that writes. `background` is the age of the background workers' last heartbeat in seconds,
+        `leader` the name of the one that leads. They are null when there is none: then the health of the nodes grows
+        old, but requests are still served. `chain` is "off" without a payment contract; when it is anything but "ok",
+        those whose tier is not known are served as Free. `durability` is one of core.durability, null while Redis is
+        away. `settlement` is what the settler says of itself, null when none is there: then what is used waits, up to
+        the most that may be unsettled.
         """
         redis, told = "ok", _Told()
         try:
             told = await self._ask()
-        except StoreUnavailable:
-            redis = "unavailable"
+            await self._store.run("touch", [redis_keys.TOUCHED], [TOUCHED_S])
+        except StoreUnavailable as problem:
+            redis = f"refuses writes: {problem.refusal}" if problem.refusal else "unavailable"
         online = sum(node.online for node in self._nodes.nodes())
         ready = redis == "ok" and online > 0 and not self._drain.draining
         return {

@@ -24,6 +24,7 @@ several of them at once.
 | {plumise}:fence | string, a number | – | of the last lead; the leader's scripts refuse to write for an earlier one |
 | {plumise}:oracle_nodes | string, JSON list | 30 days | the nodes that the Oracle names, or named last |
 | {plumise}:background | string, unix seconds | 60 s | the background worker's heartbeat |
+| {plumise}:touched | string "1" | 60 s | that Redis takes writes; /ready asks |
 | {plumise}:agents | hash address → JSON | – | connected agents, each with the worker that holds its socket |
 | {plumise}:agents:until | zset address → unix ms | – | until when that worker vouches for each |
 | {plumise}:used:<hash> | string "1" | 11 min | a signature that was accepted, and is not accepted again |
@@ -72,6 +73,7 @@ LEADER = f"{PREFIX}:leader"
 FENCE = f"{PREFIX}:fence"
 ORACLE_NODES = f"{PREFIX}:oracle_nodes"
 BACKGROUND = f"{PREFIX}:background"
+TOUCHED = f"{PREFIX}:touched"
 ACCOUNTS = f"{PREFIX}:accounts"
 REPORTS = f"{PREFIX}:reports"
 REPORTS_AT = f"{REPORTS}:at"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,10 @@ from core.errors import StoreUnavailable
 from core.redis_link import Argument, LinkFailed, RedisLink, Refused
 
 SCRIPTS = Path(__file__).parent / "lua"
+QUIET_S = 60.0  # a refusal that was not met for so long is told again
 TIMEOUT_S = 0.75  # connecting included: the client is to be told 503 within a second
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -20,11 +25,13 @@ class Store:
     A few plain commands, and the Lua scripts of core/lua by name.
 
     Every method raises StoreUnavailable when Redis is away, hangs, or refuses (out of memory, read-only): the
-    caller fails closed. Nothing is retried here, since a command whose reply was lost may have run.
+    caller fails closed. Nothing is retried here, since a command whose reply was lost may have run. The log tells each
+    kind of refusal once.
     """
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
+        self._refusals: dict[str, float] = {}  # kind → when it was met last, in monotonic seconds
         sources = {file.stem: file.read_text("utf-8") for file in sorted(SCRIPTS.glob("*.lua"))}
         self._scripts = {name: (hashlib.sha1(text.encode()).hexdigest(), text) for name, text in sources.items()}  # noqa: S324 - Redis' own name for a script
 
@@ -36,8 +43,8 @@ class Store:
         except LinkFailed as problem:
             raise StoreUnavailable from problem
         except Refused as refusal:
-            if not str(refusal).startswith("NOSCRIPT"):
-                raise StoreUnavailable from refusal
+            if refusal.kind != "NOSCRIPT":
+                raise self._refused(refusal) from refusal
         return await self._ask("EVAL", text, len(keys), *keys, *args)  # a Redis that was just started
 
     async def get(self, key: str) -> str | None:
@@ -74,8 +81,17 @@ class Store:
     async def _ask(self, *command: Argument) -> Any:
         try:
             return await self._link.call(command)
-        except (LinkFailed, Refused) as problem:
+        except LinkFailed as problem:
             raise StoreUnavailable from problem
+        except Refused as refusal:
+            raise self._refused(refusal) from refusal
+
+    def _refused(self, refusal: Refused) -> StoreUnavailable:
+        now, before = time.monotonic(), self._refusals.get(refusal.kind)
+        if before is None or now - before > QUIET_S:
+            log.warning("REDIS_URL: Redis refuses: %s", refusal)
+        self._refusals[refusal.kind] = now
+        return StoreUnavailable(refusal.kind)
 
 
 @asynccontextmanager

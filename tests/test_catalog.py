@@ -66,15 +66,32 @@ class TestCatalog:
             (ENTRY + ENTRY, "share an id or alias"),
             (ENTRY + ENTRY.replace("org/Model-1", "MODEL-1.GGUF"), "share an id or alias"),
             ("= broken", "models.toml"),
+            (ENTRY.replace("max_tokens = 10", "max_tokens = 0"), r"Expected `int` >= 1 - at `models\[0\]\.max_tokens`"),
+            (ENTRY.replace("context_length = 20", "context_length = -5"), r">= 1 - at `models\[0\]\.context_length`"),
+            (ENTRY + "default_max_tokens = 0", r">= 1 - at `models\[0\]\.default_max_tokens`"),
+            (ENTRY.replace("org/Model-1", ""), r"length >= 1 - at `models\[0\]\.id`"),
+            (ENTRY.replace("Model 1", ""), r"length >= 1 - at `models\[0\]\.name`"),
+            (ENTRY.replace("model-1.gguf", ""), r"length >= 1 - at `models\[0\]\.aliases\[0\]`"),
         ],
     )
     def test_a_faulty_file_is_refused_by_name(self, tmp_path: Path, text: str, complaint: str) -> None:
-        with pytest.raises(InvalidCatalog, match=complaint):
+        with pytest.raises(InvalidCatalog, match=complaint) as refused:
             read(tmp_path, text)
 
+        assert str(refused.value).startswith(f"MODELS_FILE: {tmp_path}/models.toml: ")
+        assert str(refused.value).endswith(". Example: MODELS_FILE=/etc/plumise/models.toml")
+
     def test_a_missing_file_is_refused_by_name(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidCatalog, match=r"absent\.toml"):
+        with pytest.raises(
+            InvalidCatalog, match=r"^MODELS_FILE: .*/absent\.toml: can't be read: No such file or directory\. Example: "
+        ):
             Catalog.from_file(tmp_path / "absent.toml")
+
+    def test_a_file_in_another_encoding_is_refused_by_name(self, tmp_path: Path) -> None:
+        (tmp_path / "models.toml").write_text(ENTRY, "utf-16")
+
+        with pytest.raises(InvalidCatalog, match=r"models\.toml: can't be read: it is not UTF-8"):
+            Catalog.from_file(tmp_path / "models.toml")
 
 
 class TestDefaultModel:

@@ -171,3 +171,12 @@ class TestSecrets:
         logger.info("can't reach ws://localhost:26912")
 
         assert log()[0].endswith("ws://localhost:26912")
+
+
+class TestLibraries:
+    @pytest.mark.parametrize("name", ["web3.providers.WebSocketProvider", "websockets.client"])
+    def test_say_nothing_of_the_urls_that_they_connect_to(self, name: str) -> None:
+        """At debug websockets logs CHAIN_WS_URL's path and query, where providers have their keys."""
+        levels = log_config(Settings.from_env(GIVEN | {"LOG_LEVEL": "debug"}))["loggers"]
+
+        assert levels[name.partition(".")[0]] == {"level": "WARNING"}

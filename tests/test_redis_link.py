@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import ssl
@@ -13,10 +14,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 
+from bench.ports import free_port
 from core.redis_link import LinkFailed, RedisLink, Refused, tls_context
 from tests.fakes.redis_server import RedisServer
+from tests.test_settings import REDIS_URLS
 
 
 @asynccontextmanager
@@ -91,7 +95,15 @@ class TestReplies:
 
         assert said[0] == said[2] == "PONG"
         assert isinstance(said[1], Refused)
+        assert said[1].kind == "ERR"
         assert "NONSENSE" in str(said[1])
+
+    async def test_an_error_says_nothing_of_what_was_sent(self, redis_url: str) -> None:
+        async with linked(redis_url) as link:
+            with pytest.raises(Refused) as refused:
+                await link.call(["NONSENSE", "hidden"])
+
+        assert str(refused.value) == "ERR unknown command 'NONSENSE'"
 
 
 @pytest.mark.asyncio
@@ -177,6 +189,88 @@ class TestTheConnection:
                 await link.call(["PING"])
 
 
+@pytest.mark.asyncio
+class TestWhatTheLogTells:
+    async def test_why_it_can_not_connect_once_and_when_it_can_again(
+        self, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        async with linked(own_redis.url) as link:
+            own_redis.stop()
+            own_redis.socket.unlink()
+            for _ in range(3):
+                with pytest.raises(LinkFailed, match=r"^no connection \(No such file or directory\)$"):
+                    await link.call(["PING"])
+            await asyncio.to_thread(own_redis.start)
+            for _ in range(3):
+                await link.call(["PING"])
+
+        assert lines(caplog) == [
+            "REDIS_URL: no connection (No such file or directory)",
+            "REDIS_URL: Redis answers again",
+        ]
+
+    @pytest.mark.parametrize(
+        ("login", "database", "reply"),
+        [
+            (":hunter2@", 0, "WRONGPASS invalid username-password pair or user is disabled."),
+            ("", 0, "NOAUTH Authentication required."),
+            (":sesame@", 99, "ERR DB index is out of range"),
+        ],
+    )
+    async def test_what_redis_answers_to_who_comes(
+        self, own_redis: RedisServer, caplog: pytest.LogCaptureFixture, login: str, database: int, reply: str
+    ) -> None:
+        async with linked(own_redis.url) as link:
+            await link.call(["CONFIG", "SET", "requirepass", "sesame"])
+        async with linked(f"unix://{login}{own_redis.socket}?db={database}") as link:
+            for _ in range(3):
+                with pytest.raises(LinkFailed):
+                    await link.call(["PING"])
+
+        assert lines(caplog) == [f"REDIS_URL: Redis refuses: {reply}"]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [b"-ERR unknown command 'AUTH', with args beginning with: 'hunt\\er2' \r\n", b"-ERR what is hunt\\er2?\r\n"],
+    )
+    async def test_never_the_password_that_a_server_repeats(
+        self, caplog: pytest.LogCaptureFixture, answer: bytes
+    ) -> None:
+        async with saying(answer) as url, linked(url.replace("//", "//:hunt%5Cer2@"), timeout_s=10) as link:
+            with pytest.raises(LinkFailed):
+                await link.call(["PING"])
+
+        assert len(lines(caplog)) == 1
+        assert "er2" not in caplog.text
+
+    async def test_that_it_is_no_redis(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url, linked(url) as link:
+            with pytest.raises(LinkFailed):
+                await link.call(["PING"])
+
+        assert lines(caplog) == ["REDIS_URL: it does not answer as Redis does"]
+
+    async def test_that_it_does_not_speak_tls(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with saying(b"") as url, linked(url.replace("redis:", "rediss:"), timeout_s=0.2) as link:
+            for _ in range(2):  # the first caller may give up a moment before the connection is given up
+                with pytest.raises(LinkFailed):
+                    await link.call(["PING"])
+
+        assert lines(caplog) == ["REDIS_URL: no answer in time, over TLS"]
+
+    async def test_that_its_host_is_not_there(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with linked(f"redis://127.0.0.1:{free_port()}") as link:
+            with pytest.raises(LinkFailed):
+                await link.call(["PING"])
+
+        assert lines(caplog) == ["REDIS_URL: no connection (Connection refused)"]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "core.redis_link"]
+
+
 class TestTlsContext:
     def test_checks_who_answers_unless_the_url_says_otherwise(self) -> None:
         strict = tls_context(parse_url("rediss://h"))
@@ -184,3 +278,13 @@ class TestTlsContext:
 
         assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
+
+
+class TestUrls:
+    @pytest.mark.parametrize("url", REDIS_URLS)
+    def test_what_the_settings_accept_is_no_trouble_for_those_who_connect(self, url: str) -> None:
+        url = url.replace("&ssl_ca_certs=/ca.pem", "")  # there is no such file here
+        Redis.from_url(url).connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it so
+        if url.startswith("rediss:"):
+            tls_context(parse_url(url))
+        RedisLink(url, timeout_s=1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import http.client
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,22 @@ from unittest.mock import patch
 
 import pytest
 
-from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, hand_down, variables
-from tests.e2e.server import GatewayServer
+from conf.settings import EXIT_CODE, SOURCES, InvalidSettings, Settings, environment, hand_down, variables
+from tests.e2e.server import APP, GatewayServer
 
 SECRET = "s" * 32
 KEY = "ab" * 32
+CURVE_ORDER = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"  # of secp256k1, SEC 2, 2.4.1
 NEEDED = {"JWT_SECRET": SECRET, "NODE_URLS": "http://node:31331"}
 
 # variable: (its attribute's default, a text and its value, ..., texts that are refused)
 DURATION = ([("90", 90), ("45s", 45), ("2m", 120), ("3h", 10_800), ("7d", 604_800)], ["0", "-1", "1.5s", "1w", "soon"])
+REDIS_URLS = (
+    *("redis://h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock", "redis://h", "redis://:p@[::1]:6379/15?db=3"),
+    *("unix://u:p@/run/redis.sock?db=3", "redis://h?username=u&password=p"),
+    "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_min_version=772",
+    "rediss://h?ssl_exclude_verify_flags=VERIFY_X509_STRICT,VERIFY_X509_PARTIAL_CHAIN&ssl_ciphers=ECDHE",
+)
 HTTP_URL = (
     [("http://a:1", "http://a:1"), ("https://a.example/x/", "https://a.example/x")],
     ["a:1", "ftp://a", "http://", "http://a:0", "http://a b"],
@@ -32,8 +41,14 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "PLUMISE_DATA_DIR": (Path("data"), [("/var/lib/plumise", Path("/var/lib/plumise")), ("~", Path.home())], []),
     "REDIS_URL": (
         None,
-        [(url, url) for url in ("redis://h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock")],
-        ["h:6379", "http://h", "redis://"],
+        [(url, url) for url in REDIS_URLS],
+        [
+            *("h:6379", "http://h", "redis://", "redis://h:6379/abc", "redis://h/0/1", "redis://h/-1", "redis://h/0#1"),
+            *("unix://", "unix://run/redis.sock", "redis://h?db=x", "redis://h?db=", "redis://h?nonsense"),
+            *("redis://h?socket_timeout=abc", "redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=bogus"),
+            *("rediss://h?ssl_check_hostname=off", "rediss://h?ssl_min_version=1", "rediss://h?ssl_ca_certs="),
+            *("rediss://h?ssl_include_verify_flags=STRICT", "redis://h?family=0", "redis://bad..host"),
+        ],
     ),
     "LOG_LEVEL": ("info", [("DEBUG", "debug"), ("warning", "warning"), ("error", "error")], ["loud"]),
     "LOG_FORMAT": ("text", [("json", "json"), ("Text", "text")], ["xml"]),
@@ -47,10 +62,15 @@ CASES: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "INFERENCE_PAYMENT_ADDRESS": (None, [(f"0X{'A' * 40}", "0x" + "a" * 40)], ["0x", "a" * 42]),
     "PRIVATE_KEY": (
         None,
-        [("0x" + KEY, "0x" + KEY), (KEY.upper(), "0x" + KEY)],
-        ["0x" + KEY[1:], KEY + "00", "z" * 64],
+        [
+            ("0x" + KEY, "0x" + KEY),
+            (KEY.upper(), "0x" + KEY),
+            ("0" * 63 + "1", "0x" + "0" * 63 + "1"),
+            (CURVE_ORDER[:-1] + "0", "0x" + CURVE_ORDER[:-1] + "0"),
+        ],
+        ["0x" + KEY[1:], KEY + "00", "z" * 64, "0" * 64, CURVE_ORDER, "f" * 64],
     ),
-    "GATEWAY_PRIVATE_KEY": (None, [(KEY, "0x" + KEY)], ["0x", "1" * 63]),
+    "GATEWAY_PRIVATE_KEY": (None, [(KEY, "0x" + KEY)], ["0x", "1" * 63, "0x" + "0" * 64]),
     "ORACLE_API_URL": (None, *HTTP_URL),
     "ORACLE_API_KEY": (None, [("k", "k")], []),
     "NODE_URLS": (
@@ -139,6 +159,11 @@ class TestAllTogether:
             "PORT", "LOG_LEVEL", "JWT_SECRET", "MAX_BODY_SIZE", ", ".join(SOURCES),
         ]  # fmt: skip
 
+    def test_one_address_is_asked_for_as_one(self) -> None:
+        (problem,) = problems_of(NEEDED | {"INFERENCE_PAYMENT_ADDRESS": "0x12"})
+
+        assert problem.startswith("INFERENCE_PAYMENT_ADDRESS: must be an address: 0x and 40 hex digits. Example: ")
+
     def test_a_missing_secret_is_told(self) -> None:
         (problem,) = problems_of({"NODE_URLS": "http://node:1", "JWT_SECRET": ""})
 
@@ -189,6 +214,24 @@ class TestSecrets:
     def test_never_show_in_a_complaint(self, name: str) -> None:
         (problem,) = problems_of(NEEDED | {name: "hunter2"})
 
+        assert "hunter2" not in problem
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://:hunter2@h/abc",
+            "redis://:pa?hunter2=word@h/0",
+            "redis://h?password=hunter2&db=hunter2",
+            "redis://u:1#hunter2@h",
+            "unix://:hunter2@run/redis.sock",
+            "rediss://h?ssl_cert_reqs=hunter2",
+        ],
+    )
+    def test_no_part_of_the_url_of_redis_shows_in_a_complaint(self, url: str) -> None:
+        (problem,) = problems_of(NEEDED | {"REDIS_URL": url})
+
+        assert problem.startswith("REDIS_URL: must be a URL ")
+        assert problem.endswith(". Example: REDIS_URL=redis://localhost:6379/0")
         assert "hunter2" not in problem
 
 
@@ -246,13 +289,51 @@ class TestLoad:
         monkeypatch.setenv("GATEWAY_PRIVATE_KEY", "cd" * 32)
         monkeypatch.setenv("PORT", "5000")
         with patch.dict("os.environ"):
-            keys = hand_down()
+            keys = hand_down(environment())
             here("JWT_SECRET=of-another-file-that-nobody-reads-again\n")
             bare, full = Settings.inherited(), Settings.inherited(keys)
 
         assert keys == {"PRIVATE_KEY": KEY, "GATEWAY_PRIVATE_KEY": "cd" * 32}
         assert (bare.jwt_secret, bare.port, bare.private_key, bare.gateway_private_key) == (SECRET, 5000, None, None)
         assert (full.private_key, full.gateway_private_key) == ("0x" + KEY, "0x" + "cd" * 32)
+
+    def test_a_file_that_may_not_be_read_is_told(
+        self, here: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here("")
+
+        def forbid(*_: object) -> str:  # root, who may run this, is refused no file
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_text", forbid)
+
+        with pytest.raises(InvalidSettings, match=r"^\.env: can't be read: Permission denied$"):
+            Settings.load()
+
+    def test_a_file_in_another_encoding_is_told(self, here: Callable[[str], None], tmp_path: Path) -> None:
+        (tmp_path / ".env").write_bytes("JWT_SECRET=hidden\n".encode("utf-16"))
+
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.load()
+
+        assert refused.value.problems == [".env: can't be read: it is not UTF-8"]
+
+    def test_each_line_that_is_no_variable_is_told_by_its_number(self, here: Callable[[str], None]) -> None:
+        here(f"# a comment\nJWT_SECRET={SECRET}\n\nPRIVATE_KEY='hidden\nNODE_URLS=http://a:1\nPORT 4000\n")
+
+        with pytest.raises(InvalidSettings) as refused:
+            Settings.load()
+
+        assert refused.value.problems == [
+            f".env: line {number} is neither NAME=value nor a comment. Example: PORT=3200" for number in (4, 6)
+        ]
+
+    def test_a_folder_of_its_name_is_no_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Compose makes one where a file that is mounted is missing."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / ".env").mkdir()
+
+        assert environment() == {name: value for name, value in os.environ.items() if value.strip()}  # noqa: TID251
 
 
 class TestTheCommand:
@@ -275,6 +356,25 @@ class TestTheCommand:
             "LOG_LEVEL", "JWT_SECRET", ", ".join(SOURCES),
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("module", ["workers.background", "workers.settlement"])
+    def test_prints_its_help_whatever_the_settings(self, tmp_path: Path, module: str) -> None:
+        server = GatewayServer(tmp_path, {"JWT_SECRET": "short"}, ("-m", module, "--help"))
+
+        server.launch()
+
+        assert server.wait() == 0
+        assert server.log().startswith(f"usage: python -m {module} [-h]")
+
+    @pytest.mark.parametrize("program", [APP, ("-m", "workers.background")], ids=["app", "background"])
+    def test_tells_once_what_it_can_not_read_in_the_env_file(self, tmp_path: Path, program: tuple[str, ...]) -> None:
+        (tmp_path / ".env").write_text("PORT=4000\nWEB_CONCURRENCY 3\n")
+        server = GatewayServer(tmp_path, program=program)
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE
+        assert server.log() == ".env: line 2 is neither NAME=value nor a comment. Example: PORT=3200\n"
+
     def test_refuses_a_broken_catalogue_the_same_way(self, tmp_path: Path) -> None:
         (tmp_path / "models.toml").write_text("[[models]]\nid = 1\n")
         server = GatewayServer(tmp_path, {"MODELS_FILE": "models.toml"})
@@ -282,7 +382,7 @@ class TestTheCommand:
         server.launch()
 
         assert server.wait() == EXIT_CODE
-        assert server.log().startswith("models.toml: ")
+        assert server.log().startswith("MODELS_FILE: models.toml: ")
         assert server.log().count("\n") == 1
 
     def test_a_background_worker_alone_needs_a_redis(self, tmp_path: Path) -> None:

@@ -36,6 +36,31 @@ class TestStore:
 
 
 @pytest.mark.asyncio
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("command", "line"),
+        [
+            ("replicaof 127.0.0.1 1", "READONLY You can't write against a read only replica."),
+            ("config set maxmemory 1", "OOM command not allowed when used memory > 'maxmemory'."),
+            (
+                "acl setuser default -set",
+                "ERR ACL failure in script: User default has no permissions to run the 'set' command",
+            ),
+            ("acl setuser default -evalsha", "NOPERM User default has no permissions to run the 'evalsha' command"),
+        ],
+    )
+    async def test_each_kind_is_told_once(self, caplog: pytest.LogCaptureFixture, command: str, line: str) -> None:
+        async with redis_told(command) as store:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable) as refused:
+                    await store.run("use_once", ["k"], [5])
+
+        assert refused.value.refusal == line.partition(" ")[0]
+        assert str(refused.value) == str(StoreUnavailable())  # clients hear no word of it
+        assert [record.getMessage() for record in caplog.records] == [f"REDIS_URL: Redis refuses: {line}"]
+
+
+@pytest.mark.asyncio
 class TestDurability:
     @pytest.mark.parametrize(
         ("written", "fsync", "level"),

@@ -6,6 +6,7 @@ The background worker: what the clock triggers, in one process besides the web w
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Mapping
@@ -21,14 +22,18 @@ from core.oracle.nodes import OracleNodes
 from workers import heartbeat, leading, probing, reaping, reporting, settlement
 from workers.discovery import Discovery
 from workers.lasting import live, stop_signal, work
-from workers.periodic import Job, Periodic
+from workers.periodic import Job, Lasting, Periodic
 from workers.tier_watch import TierWatch
 
 log = logging.getLogger(__name__)
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """The background worker as a process of its own; the result is its exit code."""
+    argparse.ArgumentParser(
+        prog="python -m workers.background",
+        description="Does what the clock triggers, for all web workers. Its settings are environment variables.",
+    ).parse_args(argv)
     return live(Settings.load, run)
 
 
@@ -62,7 +67,7 @@ def jobs(settings: Settings, services: BackgroundServices) -> list[Periodic]:
     return [
         Periodic("the heartbeat", beat, heartbeat.EVERY_S),
         Periodic("reaping", partial(reaping.reap, services.reaper), reaping.EVERY_S),
-        Periodic("asking for the lead", lead, leading.EVERY_S),
+        Lasting("asking for the lead", lead, leading.EVERY_S),
     ]
 
 
@@ -104,4 +109,4 @@ def payment_jobs(settings: Settings, events: TierEvents | None) -> list[Periodic
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -143,7 +143,7 @@ def _private_folder(folder: Path) -> Path:
 def _only_user_of(folder: Path) -> Iterator[IO[str]]:
     """Holds the folder's lock; the kernel frees it when the last process that holds it has ended."""
     deadline = time.monotonic() + LOCK_S
-    with (folder / "lock").open("w") as lock:
+    with _opened(folder / "lock") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,6 +156,13 @@ def _only_user_of(folder: Path) -> Iterator[IO[str]]:
             else:
                 break
         yield lock
+
+
+def _opened(lock: Path) -> IO[str]:
+    try:
+        return lock.open("w")
+    except OSError as problem:
+        raise NoRedis(f"PLUMISE_DATA_DIR: {lock} can't be used: {problem.strerror}") from problem
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from core.ending import end
 from core.lease import Lease
@@ -15,14 +15,18 @@ EVERY_S = 1.0  # how often a process that does not lead asks for the lead
 log = logging.getLogger(__name__)
 
 
-async def lead(lease: Lease, jobs: Sequence[Job], leads: str = "leads") -> None:
+async def lead(
+    lease: Lease, jobs: Sequence[Job], taken: Callable[[], None] = lambda: None, *, leads: str = "leads"
+) -> None:
     """
     Takes the lead and does the jobs until it is lost; returns at once when another process leads.
 
-    Raises StoreUnavailable. Cancelled, it hands the lead on. `leads` is the log's word for what it does.
+    Raises StoreUnavailable. Cancelled, it hands the lead on. `taken` is called once it leads; `leads` is the log's word
+    for what it does.
     """
     if not await lease.take():
         return
+    taken()
     log.info("process %s %s, as number %d", lease.holder, leads, lease.fence)
     tasks = [asyncio.create_task(job.run()) for job in jobs]
     try:

@@ -31,8 +31,9 @@ def bound_sockets(host: str, port: int, count: int) -> Iterator[list[socket.sock
         try:
             _bound(host, port).close()
             listeners = [stack.enter_context(_bound(host, port, socket.SO_REUSEPORT)) for _ in range(count)]
-        except OSError as problem:
-            raise CantListen(f"HOST, PORT: can't listen on {host}:{port}: {problem.strerror}") from problem
+        except (OSError, UnicodeError) as problem:  # UnicodeError: what can't be any host's name
+            why = problem.strerror if isinstance(problem, OSError) else "it is no host's name"
+            raise CantListen(f"HOST, PORT: can't listen on {host}:{port}: {why}") from problem
         yield listeners
 
 

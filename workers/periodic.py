@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import Protocol
 
 from core.errors import GatewayError
+from core.expected import Expected
 from core.lease import NotLeading
 
 JITTER = 0.1  # share of the interval, so that many gateways do not knock at the same moment
@@ -52,15 +53,23 @@ class Periodic:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the next turn may do
             self._note_failure(problem)
         else:
-            self._note_success()
+            self.works()
 
-    def _note_failure(self, problem: Exception) -> None:
-        if not self._failing:
-            expected = isinstance(problem, (GatewayError, NotLeading))  # its traceback would say nothing new
-            log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=None if expected else problem)
-        self._failing = True
-
-    def _note_success(self) -> None:
+    def works(self) -> None:
+        """The job does what it is to do; told when it did not before."""
         if self._failing:
             log.info("%s works again", self._name)
         self._failing = False
+
+    def _note_failure(self, problem: Exception) -> None:
+        if not self._failing:
+            expected = isinstance(problem, (Expected, GatewayError, NotLeading))  # its traceback would say nothing new
+            log.warning("%s fails and is tried again: %r", self._name, problem, exc_info=None if expected else problem)
+        self._failing = True
+
+
+class Lasting(Periodic):
+    """The same for a job that goes on for long once it works: it is given a function to call when it does."""
+
+    def __init__(self, name: str, job: Callable[[Callable[[], None]], Awaitable[None]], every_s: float) -> None:
+        super().__init__(name, lambda: job(self.works), every_s)

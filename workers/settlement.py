@@ -19,7 +19,7 @@ from core.settlement.reconciling import NoJournal
 from core.settlement.settler import Settler
 from workers import leading
 from workers.lasting import live, stop_signal, work
-from workers.periodic import Job, Periodic
+from workers.periodic import Job, Lasting, Periodic
 
 EVERY_S = 3.0  # about one block
 
@@ -55,9 +55,9 @@ def jobs(settlement: Settlement | None) -> list[Job]:
     if settlement is None:
         return []
     settling = Periodic("settling", settlement.settler.tick, EVERY_S)
-    lead = partial(leading.lead, settlement.lease, [settling], "settles")
+    lead = partial(leading.lead, settlement.lease, [settling], leads="settles")
     receipts = [] if settlement.receipts is None else [settlement.receipts]
-    return [Periodic("asking for the turn to settle", lead, leading.EVERY_S), *receipts]
+    return [Lasting("asking for the turn to settle", lead, leading.EVERY_S), *receipts]
 
 
 async def reconcile(settings: Settings) -> int:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from core.access.tier_events import TierEvents
-from workers.periodic import Periodic
+from workers.periodic import Lasting, Periodic
 
 POLL_S = 2.0  # without a subscription: less than one block
 SURE_S = 30.0  # with one, which may have missed something
@@ -36,7 +36,7 @@ class TierWatch:
         """What it does all the time; each job ends when it is cancelled, so none hangs on another's end."""
         return [
             Periodic("reading the payment contract's events", self._catch_up, POLL_S),
-            Periodic("the subscription to the payment contract", self._listen, RECONNECT_S),
+            Lasting("the subscription to the payment contract", self._listen, RECONNECT_S),
         ]
 
     async def _catch_up(self) -> None:
@@ -45,9 +45,10 @@ class TierWatch:
         await self._events.catch_up()
         self._caught_up_at = time.monotonic()
 
-    async def _listen(self) -> None:
+    async def _listen(self, works: Callable[[], None]) -> None:
         """One subscription, from its beginning to its loss."""
         async with self._subscribe() as users:
+            works()
             log.info("subscribed to the payment contract")
             self._subscribed, self._caught_up_at = True, -SURE_S
             try:

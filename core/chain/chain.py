@@ -40,6 +40,7 @@ class Chain:
         self._chain_id = chain_id
         self._failed = asyncio.Event()
         self.state = ChainState.UNAVAILABLE
+        self._noted: ChainState | None = None
 
     async def request(self, method: str, *params: Any) -> Any:
         """The result of a JSON-RPC method. Raises ChainUnavailable or CallFailed."""
@@ -85,15 +86,15 @@ class Chain:
             await self.check()
 
     def _note(self, state: ChainState, why: object) -> None:
-        if state is self.state:
+        if state is self._noted:
             return
         if state is ChainState.OK:
             log.info("the chain's endpoint answers")
         elif state is ChainState.WRONG_CHAIN:
             log.error("CHAIN_RPC_URL is of another chain than CHAIN_ID %s: %s; it is not used", self._chain_id, why)
         else:
-            log.warning("the chain's endpoint is not available: %s", why)
-        self.state = state
+            log.warning("CHAIN_RPC_URL: the chain's endpoint is not available: %s", why)
+        self.state = self._noted = state
 
 
 @asynccontextmanager
@@ -102,8 +103,6 @@ async def open_chain(url: str, chain_id: int) -> AsyncIterator[Chain]:
     async with open_rpc(url) as rpc:
         chain = Chain(rpc, chain_id)
         await chain.check()
-        if chain.state is ChainState.UNAVAILABLE:
-            log.warning("the chain's endpoint is not available at the start")
         watching = asyncio.create_task(chain.watch())
         try:
             yield chain

@@ -8,18 +8,20 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from web3 import AsyncWeb3, WebSocketProvider
-from web3.exceptions import Web3Exception
+from web3.exceptions import ProviderConnectionError, Web3Exception
 from web3.types import LogsSubscriptionArg
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from core.chain.payment_contract import USER_TOPICS
 from core.chain.payment_events import user_of
+from core.expected import Expected
+from core.unreachable import why
 
 TIMEOUT_S = 5.0  # for connecting, and for each answer
 MAX_MESSAGE = 1024 * 1024  # bytes
 
 
-class SubscriptionFailed(Exception):
+class SubscriptionFailed(Expected):
     """No events from here; the text is ours, since the URL may carry a key."""
 
 
@@ -46,10 +48,17 @@ async def payment_users(url: str, chain_id: int, address: str) -> AsyncIterator[
             await web3.eth.subscribe("logs", cast("LogsSubscriptionArg", wanted))
         yield _users(web3)
     except (Web3Exception, WebSocketException, OSError, TimeoutError, ValueError, TypeError, KeyError) as problem:
-        raise SubscriptionFailed(type(problem).__name__) from None
+        raise SubscriptionFailed(f"CHAIN_WS_URL: {_reason(problem)}") from None
     finally:
         # A task of its own: web3 swallows a cancellation that meets it while it closes.
         await asyncio.wait([asyncio.create_task(provider.disconnect())], timeout=TIMEOUT_S)
+
+
+def _reason(problem: Exception) -> str:
+    cause = problem.__cause__ if isinstance(problem, ProviderConnectionError) else None
+    if isinstance(cause, InvalidStatus):
+        return f"it answered {cause.response.status_code}"
+    return why(cause or problem)
 
 
 async def _users(web3: AsyncWeb3[Any]) -> AsyncIterator[str]:

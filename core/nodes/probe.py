@@ -123,11 +123,12 @@ class NodeProber:
 
     async def _probe_one(self, listing: Listing, session: aiohttp.ClientSession, places: asyncio.Semaphore) -> None:
         async with places:
-            before = self._fleet.node(listing.url) or Node(listing.url)
+            known = self._fleet.node(listing.url)
+            before = known or Node(listing.url)
             told = {"address": listing.address or before.address, "benchmark_tps": listing.tokens_per_s}
             before = msgspec.structs.replace(before, **told)
             after = await self._probed(before, session)
-        if after.online != before.online:
+        if known is None or after.online != known.online:
             log.info("node %s is %s", after.url, "online" if after.online else f"offline: {after.problem}")
         self._fleet.put(after)
 

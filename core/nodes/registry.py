@@ -49,7 +49,6 @@ class NodeRegistry:
         self._when_lost: list[Callable[[Node], None]] = []
         self._news = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
-        self._away = False
 
     # -- which nodes there are
 
@@ -118,11 +117,7 @@ class NodeRegistry:
             version = await snapshot.version(self._store)
             shared = await snapshot.read(self._store) if version not in (None, self._version) else None
         except StoreUnavailable:
-            if not self._away:
-                log.warning("Redis is away: the last known nodes stay in use")
-            self._away = True
             return
-        self._away = False
         if shared is not None:
             self._version, self._listed = version, shared.nodes
             self._take_over(shared.traffic)

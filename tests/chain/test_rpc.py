@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.ports import free_port
 from core.chain.amounts import plm, wei
 from core.chain.chain import Chain, ChainState, open_chain
 from core.chain.payment_contract import PaymentContract
@@ -105,6 +106,14 @@ class TestFaults:
             await until(opened, ChainState.OK)
 
             assert await opened.block_number() >= 0
+
+    async def test_one_that_is_away_at_the_start_is_told_with_why(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with open_chain(f"http://127.0.0.1:{free_port()}/key-hidden", CHAIN_ID) as opened:
+            await opened.check()
+
+        assert [record.getMessage() for record in caplog.records] == [
+            "CHAIN_RPC_URL: the chain's endpoint is not available: no connection"
+        ]
 
     async def test_another_chain_is_told_loudly_and_not_used(
         self, chain: TestChain, rpc: RpcProxy, caplog: pytest.LogCaptureFixture

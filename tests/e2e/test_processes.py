@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from app import url_of
 from bench.ports import free_port
 from tests.e2e.server import DEFAULTS, ROOT, GatewayServer, descendants, eventually, is_alive
 from tests.e2e.sse import Stream
@@ -66,6 +67,12 @@ class TestStart:
 
         assert len(lines) == 1
         assert lines[0].endswith(f"listening on {gateway.url}, 2 workers")
+
+    @pytest.mark.parametrize(
+        ("host", "url"), [("::", "http://[::]:3200"), ("::1", "http://[::1]:3200"), ("gateway", "http://gateway:3200")]
+    )
+    def test_that_is_a_url_for_any_host(self, host: str, url: str) -> None:
+        assert url_of(host, 3200) == url
 
     def test_connections_are_spread_evenly(self, gateway: GatewayServer) -> None:
         shares = Counter(worker_pid(gateway) for _ in range(200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -182,6 +183,44 @@ class TestProblems:
             node = await probed(fleet, server)
 
         assert (node.online, node.problem) == (False, problem)
+
+    @pytest.mark.parametrize(
+        ("script", "secret", "problem"),
+        [
+            ({"fault": Fault.REFUSE}, None, "no connection"),
+            ({"model": "stranger/model"}, None, "it serves no model of the catalogue"),
+            ({"kind": "openai", "secret": "s3cret"}, "wr0ng", "/v1/models answered 401"),
+        ],
+    )
+    async def test_one_that_was_never_online_is_told_once(
+        self,
+        fleet: Fleet,
+        caplog: pytest.LogCaptureFixture,
+        script: dict[str, object],
+        secret: str | None,
+        problem: str,
+    ) -> None:
+        caplog.set_level(logging.INFO, "core.nodes.probe")
+        async with NodeServer(**script) as server:  # type: ignore[arg-type] # a script's values differ in type
+            probes = prober(fleet, server.url, secret=secret)
+            for _ in range(3):
+                await probes.probe_all()
+
+        assert [record.getMessage() for record in caplog.records] == [f"node {server.url} is offline: {problem}"]
+
+    async def test_of_one_that_is_online_the_log_tells_its_ups_and_downs(
+        self, fleet: Fleet, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "core.nodes.probe")
+        async with NodeServer() as server:
+            probes = prober(fleet, server.url)
+            for fault in (None, None, Fault.STATUS_LOADING, Fault.STATUS_LOADING, None, None):
+                server.fault = fault
+                await probes.probe_all()
+
+        assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
+            "online", "offline: it is loading", "online",
+        ]  # fmt: skip
 
     @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 307 T\r\nLocation: http://127.0.0.1:1/\r\n\r\n"])
     async def test_what_is_no_node_is_offline(self, store: Store, fleet: Fleet, answer: bytes) -> None:

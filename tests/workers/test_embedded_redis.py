@@ -78,6 +78,16 @@ class TestEmbeddedRedis:
         ):
             pass
 
+    def test_a_lock_that_can_not_be_opened_is_told(self, folder: Path) -> None:
+        """As with one of another user; a folder refuses this test's user too, who may be root."""
+        (folder / "redis" / "lock").mkdir(parents=True)
+
+        with (
+            pytest.raises(NoRedis, match=r"PLUMISE_DATA_DIR: .*/lock can't be used: Is a directory"),
+            embedded_redis(folder),
+        ):
+            pass
+
     def test_the_server_itself_keeps_other_gateways_out_too(self, folder: Path) -> None:
         """A main that is killed may be started again before its server has ended."""
         with embedded_redis(folder) as url, redis.Redis.from_url(url) as client:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 
 from core import redis_keys
 from core.clock import SystemClock
+from core.ending import end
+from core.errors import StoreUnavailable
 from core.lease import Lease, NotLeading, leader
 from core.store import Store, open_store
 from tests.fakes.clock import FakeClock
 from tests.fakes.redis_server import RedisServer
 from workers.leading import lead
-from workers.periodic import Periodic
+from workers.periodic import Lasting, Periodic
 
 
 class Work:
@@ -164,3 +168,32 @@ class TestLeading:
                     await task
             finally:
                 redis_server.start()
+
+    async def test_that_it_can_be_asked_for_again_is_told_once_it_is_had(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        work = Work()
+        asking = partial(lead, LateLease(store, "a", SystemClock()), [Periodic("work", work, 0.01)])
+        task = asyncio.create_task(Lasting("asking for the lead", asking, 0.01).run())
+        await work.begun()
+        told = [record.getMessage() for record in caplog.records]
+        await end([task])
+
+        assert told == [
+            f"asking for the lead fails and is tried again: {StoreUnavailable()!r}",
+            "asking for the lead works again",
+            "process a leads, as number 1",
+        ]
+
+
+class LateLease(Lease):
+    """Redis is away the first time."""
+
+    was_asked = False
+
+    async def take(self) -> bool:
+        if not self.was_asked:
+            self.was_asked = True
+            raise StoreUnavailable
+        return await super().take()

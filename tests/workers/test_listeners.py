@@ -40,6 +40,11 @@ class TestBoundSockets:
         with pytest.raises(CantListen, match="HOST, PORT: can't listen on"), bound_sockets("192.0.2.1", 3200, 1):
             pass
 
+    @pytest.mark.parametrize("host", ["bad..host", "a" * 64])
+    def test_a_host_that_is_none_is_told(self, host: str) -> None:
+        with pytest.raises(CantListen, match=f"HOST, PORT: can't listen on {host}:3200: it is no host's name"):
+            bound_sockets(host, 3200, 1).__enter__()
+
 
 class TestRefuse:
     def test_refuses_clients_at_once(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
-from workers.periodic import Periodic
+from workers.periodic import Lasting, Periodic
 
 
 class Job:
@@ -61,6 +62,27 @@ class TestPeriodic:
                 job.fails = fails
                 await periodic.once()
 
+        assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+            "a job fails and is tried again",
+            "a job works again",
+            "a job fails and is tried again",
+        ]
+
+    async def test_one_that_lasts_is_told_to_work_while_it_does_and_to_fail_when_it_ends_so(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def job(works: Callable[[], None]) -> None:
+            works()
+            said.append(len(caplog.records))
+            raise ConnectionError("lost")
+
+        said: list[int] = []
+        periodic = Lasting("a job", job, every_s=1)
+        with caplog.at_level(logging.INFO):
+            for _ in range(2):
+                await periodic.once()
+
+        assert said == [0, 2]
         assert [record.getMessage().split(":")[0] for record in caplog.records] == [
             "a job fails and is tried again",
             "a job works again",

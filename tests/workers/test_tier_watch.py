@@ -20,6 +20,7 @@ from core.clock import SystemClock
 from core.ending import end
 from core.store import open_store
 from tests.fakes.chain import CHAIN_ID, TestChain
+from workers.periodic import Periodic
 from workers.tier_watch import TierWatch
 
 CREDIT = Credit(0, 0, 0, is_pro=False)
@@ -146,8 +147,35 @@ class TestTheSubscription:
             async with payment_users("ws://127.0.0.1:9/key-hidden", CHAIN_ID, chain.contract):
                 pass
 
-        assert "hidden" not in str(refused.value)
+        assert str(refused.value) == "CHAIN_WS_URL: Connection refused"
         assert refused.value.__cause__ is None
+
+    async def test_that_is_refused_tells_the_status(self, chain: TestChain) -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(SubscriptionFailed, match=r"^CHAIN_WS_URL: it answered 401$"):
+                async with payment_users(f"ws://127.0.0.1:{port}/key-hidden", CHAIN_ID, chain.contract):
+                    pass
+
+    async def test_that_is_missing_is_one_line_in_the_log(
+        self, chain: TestChain, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def listen() -> None:
+            async with payment_users("ws://127.0.0.1:9/key-hidden", CHAIN_ID, chain.contract):
+                pass
+
+        await Periodic("the subscription", listen, every_s=1).once()
+
+        (record,) = caplog.records
+        assert record.exc_info is None
+        assert record.getMessage() == (
+            "the subscription fails and is tried again: SubscriptionFailed('CHAIN_WS_URL: Connection refused')"
+        )
 
     async def test_ends_when_it_is_told_to_while_it_closes(self, chain: TestChain) -> None:
         async def come_and_go() -> None:
