@@ -190,6 +190,7 @@ class TestBodies:
             ("gzip", gzip.compress(bytes(MIB + 1)), 413),
             ("deflate", zlib.compress(bytes(100 * MIB)), 413),
         ],
+        ids=["unknown", "twice", "none of it", "cut off", "empty", "a bit too much", "a bomb"],
     )
     @pytest.mark.parametrize("path", [*DOORS, NONCE])
     def test_that_are_compressed_and_can_not_be_read_are_refused(
