@@ -97,7 +97,9 @@ class Readiness(msgspec.Struct):
     """Whether requests can be served, and what is missing."""
 
     status: Literal["ready", "unready"]
-    redis: Literal["ok", "unavailable"]
+    redis: Annotated[
+        str, Meta(description="`ok`, `unavailable`, or `refuses writes: ` and Redis' word for why, such as OOM.")
+    ]
     nodes: Annotated[Count, Meta(description="Nodes online.")]
     background: Annotated[Count | None, Meta(description="Seconds since the background workers' last sign of life.")]
     leader: Annotated[str | None, Meta(description="Which background worker leads; null when none does.")]
