@@ -59,12 +59,13 @@ class Reconciler:
 
     async def _look(self, among: set[str] | None) -> Comparison:
         before = await self._journal()
-        block = (await self._desk.account.head()).number - self._desk.rules.confirmations
-        debited = await self._debits.totals(block) if block >= 0 else {}
+        block = max(0, (await self._desk.account.head()).number - self._desk.rules.confirmations)
+        debited = await self._debits.totals(block)
         accounts = await self._desk.accounts.all()
         if (await self._journal()).epoch != before.epoch:
             raise NoJournal
         users = sorted(debited.keys() | accounts.keys() if among is None else among)
+        await self._debits.confirm(users)
         mismatches = (_mismatch(user, accounts.get(user, Account(0, 0, 0)), debited.get(user, 0)) for user in users)
         return Comparison(len(users), [mismatch for mismatch in mismatches if mismatch is not None])
 

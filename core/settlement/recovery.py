@@ -115,6 +115,7 @@ class Recovery:
         if not waited and any(_is_behind(accounts.get(user), tokens) for user, tokens in debited.items()):
             return False
         users = sorted(debited.keys() | accounts.keys())
+        await self._debits.confirm(users)
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users]):
             return True
         if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):

@@ -71,10 +71,10 @@ class Settler:
         self._permission = Permission(world.contract, account.address, world.clock)
         self._follower = Follower(desk)
         self._planner = Planner(desk, self._permission)
-        debits = Debits(world.chain, account, world.contract.address)
-        self._recovery = Recovery(desk, debits)
+        self._recovery = Recovery(desk, Debits(world.chain, account, world.contract.address))
         self._status = StatusBoard(world.store, account.address)
-        self._reconciler = Reconciler(desk, debits)
+        # A reading of its own: it is to find what a recovery got wrong.
+        self._reconciler = Reconciler(desk, Debits(world.chain, account, world.contract.address))
         self._reconcile_at = float("-inf")
 
     async def tick(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,31 @@ def killer(name: str, times: int = 1) -> Callable[[str], None]:
             raise Killed
 
     return at
+
+
+class Lagging:
+    """An endpoint of several machines, one of which is behind: `rules` says what it answers, None for what is true."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.rules: dict[str, Callable[..., Any]] = {}  # method → its answer to the parameters
+        self._true = chain.request
+        chain.request = self._request  # type: ignore[method-assign]
+
+    async def _request(self, method: str, *params: Any) -> Any:
+        said = self.rules[method](*params) if method in self.rules else None
+        return await self._true(method, *params) if said is None else said
+
+
+def at_first(times: int, said: Any) -> Callable[..., Any]:
+    """The first so many answers are this one, all others are true."""
+    left = times
+
+    def answer(*_: Any) -> Any:
+        nonlocal left
+        left -= 1
+        return said if left >= 0 else None
+
+    return answer
 
 
 @dataclass
@@ -217,6 +243,10 @@ class Bench:
     def drop(self, transaction: str) -> None:
         """The pool forgets a transaction."""
         self.chain.rpc("anvil_dropTransaction", transaction)
+
+    def restart_redis(self) -> None:
+        """As far as the journal can tell."""
+        self.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
 
     def lose_journal(self) -> None:
         """Redis forgets it, and nothing else."""

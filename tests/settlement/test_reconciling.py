@@ -12,7 +12,7 @@ from core.settlement.accounts import Accounts
 from core.settlement.journal import Journal
 from core.settlement.reconciling import Mismatch, NoJournal
 from tests.fakes.rpc_proxy import Fault, RpcProxy
-from tests.settlement.bench import Bench, open_bench
+from tests.settlement.bench import Bench, Lagging, at_first, open_bench
 
 
 @pytest.mark.asyncio
@@ -87,6 +87,20 @@ class TestReconciling:
 
         assert (await settler.reconcile()).differing == [Mismatch(user.address.lower(), 0, 7)]
 
+    async def test_freezes_nobody_for_events_that_an_endpoint_leaves_out(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        Lagging(bench.opened).rules["eth_getLogs"] = at_first(1, [])
+        settler = bench.settler()
+
+        with pytest.raises(ChainUnavailable):
+            await settler.reconcile()
+        assert bench.redis.smembers(redis_keys.FROZEN) == set()
+
+        assert (await settler.reconcile()).differing == []
+
     async def test_can_not_be_done_without_a_journal(self, bench: Bench) -> None:
         with pytest.raises(NoJournal):
             await bench.settler().reconcile()
@@ -133,6 +147,19 @@ class TestTheRecordOfDebits:
 
                 assert await debits.totals(head) == {user.address.lower(): 7}
                 assert rpc.calls["eth_getLogs"] == before + 2
+
+    async def test_is_held_against_the_contracts_own_count(self, bench: Bench) -> None:
+        user, other = bench.user(), bench.user()
+        names = [user.address.lower(), other.address.lower()]
+        debits = Debits(bench.opened, Account(bench.opened, bench.key.address.lower()), bench.contract)
+        bench.debited_by_hand(user, 7)
+        bench.chain.transact_at(bench.contract, "setCostPer1000Tokens", 3 * 10**15)
+        bench.debited_by_hand(user, 4)
+        head = int(bench.chain.rpc("eth_blockNumber"), 16)
+        bench.debited_by_hand(user, 1)  # behind the block that is read
+
+        assert await debits.totals(head) == {names[0]: 11}
+        await debits.confirm(names)
 
     async def test_is_read_anew_when_its_blocks_were_taken_back(self, bench: Bench) -> None:
         user = bench.user()

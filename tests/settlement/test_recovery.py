@@ -9,7 +9,7 @@ import pytest
 from core import redis_keys
 from core.settlement.fees import Fees
 from core.settlement.journal import Attempt, Journal, JournalMoved
-from tests.settlement.bench import Bench, Killed, killer
+from tests.settlement.bench import Bench, Killed, Lagging, at_first, killer
 
 SENT = Attempt("0x", "0x", 1, 1, 0)
 LOST_AT = ["planned", "signed", "journaled", "sent", "confirmed", "final"]
@@ -204,6 +204,50 @@ class TestALostJournal:
         assert bench.status()["state"] == "recovering"
 
         bench.mine(3)
+        await bench.recovered(settler)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+
+@pytest.mark.asyncio
+class TestAnEndpointThatIsBehind:
+    async def test_and_leaves_events_out_makes_nobody_pay_twice(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        user, other = bench.user(), bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 40_000)
+        bench.uses(other, 7)
+        await bench.settle(settler)
+        bench.restart_redis()
+        Lagging(bench.opened).rules["eth_getLogs"] = at_first(1, [])
+
+        settler = await bench.recovered(bench.settler())
+        await bench.settle(settler)
+
+        assert "read anew" in caplog.text
+        assert (bench.debits(user), bench.debits(other)) == ([40_000], [7])
+        assert bench.credit(user) == {"cum": 40_000, "settled": 40_000, "inflight": 0}
+        assert (await settler.reconcile()).differing == []
+
+    async def test_for_long_is_waited_for(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.restart_redis()
+        lagging = Lagging(bench.opened)
+        lagging.rules["eth_getLogs"] = lambda *_: []
+        settler = bench.settler()
+        for _ in range(12):
+            await settler.tick()
+            bench.clock.advance(5)
+            bench.mine(3)
+
+        assert bench.status()["state"] == "chain unavailable"
+        assert bench.debits(user) == [10]
+        lagging.rules.clear()
         await bench.recovered(settler)
         await bench.settle(settler)
         assert bench.debits(user) == [10]
