@@ -32,12 +32,13 @@ several of them at once.
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
 | {plumise}:kept:<caller>:<key> | string, JSON | 1 day | the answer to a request with an Idempotency-Key |
 | {plumise}:claim:<caller>:<key> | string "token fingerprint" | the nodes' time and 1 min | that request is under way |
-| {plumise}:credit:<address> | hash cum, settled, inflight, reserved (tokens), debt | – | what a wallet used and paid |
+| {plumise}:credit:<address> | hash cum, settled, … (tokens), debt | – | what a wallet used and paid |
 | {plumise}:charge:<request id> | hash user, state, reserved, tokens, … | 30 days from its end | one paid request |
 | {plumise}:charges:<address> | zset request id → cum right after it | – | what a wallet was charged for |
 | {plumise}:settlements:<address> | zset JSON → to_cum | – | the newest 1,000 payments of a wallet on the chain |
 | {plumise}:reservations | zset "address request id" → lease end ms | – | paid requests under way |
 | {plumise}:outstanding | zset address → unix ms | – | who owes, and since when |
+| {plumise}:ledger | string "chain id:contract" | – | the contract that these credits are settled with |
 | {plumise}:journal:epoch | string, a token | – | of the settler's journal; a recovery begins another one |
 | {plumise}:journal:run | string | – | the run_id of the Redis that it is written under |
 | {plumise}:journal:next | string, a number | – | the next nonce of the gateway's account |
@@ -81,6 +82,7 @@ AGENTS_UNTIL = f"{AGENTS}:until"
 TIERS_BLOCK = f"{PREFIX}:tiers:block"
 RESERVATIONS = f"{PREFIX}:reservations"
 OUTSTANDING = f"{PREFIX}:outstanding"
+LEDGER = f"{PREFIX}:ledger"
 JOURNAL_EPOCH = f"{PREFIX}:journal:epoch"
 JOURNAL_RUN = f"{PREFIX}:journal:run"
 JOURNAL_NEXT = f"{PREFIX}:journal:next"

@@ -6,7 +6,8 @@
 --       (they share the hash tag of KEYS[1]), then user, tokens that he was ever debited, ...
 -- Returns 1, or 0 when another recovery began, one has ended, or Redis was restarted meanwhile: then nothing is written.
 --
--- Invariant: settled is what the chain says, and nothing is in flight. A Redis that was emptied (it knows neither the
+-- Invariant: settled is what the chain says, and nothing is in flight. Of a ledger that was another contract's before,
+-- settled is the user's base more than that: the base is found here, the first time, and settled stays as it is. A Redis that was emptied (it knows neither the
 -- user's settled nor a former journal) gets what was paid before added to what was used since, without what workers
 -- charged again after the loss: that may be paid already, and nobody pays twice. One that lost only its last commits
 -- gets them back by the workers, and is written only after that: cum is then lifted to settled.
@@ -15,19 +16,26 @@ local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or run ~= ARGV[2] then
     return 0
 end
+local function text(number)
+    return string.format('%.0f', number)
+end
 local emptied = redis.call('EXISTS', KEYS[3]) == 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 4, #ARGV, 2 do
-    local user, settled = ARGV[i], tonumber(ARGV[i + 1])
+    local user, debited = ARGV[i], tonumber(ARGV[i + 1])
     local key = ARGV[3] .. user
-    local cum = tonumber(redis.call('HGET', key, 'cum') or 0)
-    if emptied and redis.call('HEXISTS', key, 'settled') == 0 then
-        cum = cum - tonumber(redis.call('HGET', key, 'again') or 0) + settled
+    local credit = redis.call('HMGET', key, 'cum', 'settled', 'again', 'base')
+    local cum, settled = tonumber(credit[1] or 0), debited + tonumber(credit[4] ~= '' and credit[4] or 0)
+    if credit[4] == '' then
+        settled = tonumber(credit[2])
+        redis.call('HSET', key, 'base', text(settled - debited))
+    elseif emptied and not credit[2] then
+        cum = cum - tonumber(credit[3] or 0) + settled
     end
     cum = math.max(cum, settled)
     redis.call('HDEL', key, 'again')
-    redis.call('HSET', key, 'cum', string.format('%.0f', cum), 'settled', ARGV[i + 1], 'inflight', '0')
+    redis.call('HSET', key, 'cum', text(cum), 'settled', text(settled), 'inflight', '0')
     if cum > settled then
         redis.call('ZADD', KEYS[4], 'NX', now, user)
     else

@@ -1,13 +1,18 @@
 -- Reads the settler's journal, all of it at one moment.
 --
 -- KEYS  1 string: epoch  2 string: run_id of the Redis that it was written under  3 string: next nonce
---       4 zset of the open nonces
+--       4 zset of the open nonces  5 string: the contract whose ledger it is
 -- ARGV  1 prefix of the transactions' keys, to which a nonce is added (they share the hash tag of KEYS[4])
+--       2 the reader's contract
 -- Returns {epoch or "", run_id or "", run_id now, next nonce or "", {{nonce, epoch, user, tokens, from_cum, to_cum,
--- {attempt, ...}}, ...}}; what is missing of a transaction is "".
+-- {attempt, ...}}, ...}}; what is missing of a transaction is "". 0 when the ledger is another contract's.
 --
--- Invariant: nothing is changed.
+-- Invariant: nothing is changed, but that a ledger which is nobody's is the reader's contract's from here on.
 
+redis.call('SET', KEYS[5], ARGV[2], 'NX')
+if redis.call('GET', KEYS[5]) ~= ARGV[2] then
+    return 0
+end
 local open = {}
 for _, nonce in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
     local tx = redis.call('HMGET', ARGV[1] .. nonce, 'epoch', 'user', 'tokens', 'from_cum', 'to_cum')

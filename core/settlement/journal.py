@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,26 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a journal is."""
+
+    ledger: str = ""  # the chain and the contract that the users' credits are settled with
+
+    @classmethod
+    def of(cls, chain_id: int, contract: str) -> Owner:
+        """The contract's lower-case address."""
+        return cls(f"{chain_id}:{contract}")
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of a ledger that was another contract's."""
+
+    users: int
+    tokens: int  # that were not settled, and are not debited any more
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The journal at one moment. It is worth nothing when `next` is None: it was lost, or may have lost something."""
 
@@ -72,15 +93,17 @@ class Journal:
     in a Redis that was restarted since: that one may have forgotten the latest.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, owner: Owner = Owner()) -> None:
         self._store = store
+        self.owner = owner
 
     async def look(self) -> View:
-        """What is open."""
-        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN]
-        epoch, written_in, run, next_nonce, entries = await self._store.run(
-            "settle_look", keys, [redis_keys.journal_tx("")]
-        )
+        """What is open. Raises ForeignLedger."""
+        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN, redis_keys.LEDGER]
+        said = await self._store.run("settle_look", keys, [redis_keys.journal_tx(""), self.owner.ledger])
+        if not said:
+            raise ForeignLedger
+        epoch, written_in, run, next_nonce, entries = said
         if not epoch or not next_nonce or written_in != run:
             return View(epoch, None)
         try:
@@ -139,9 +162,48 @@ class Journal:
         args = (tx.epoch, tx.nonce, text, KEPT_S, MOST_CHARGES, MOST_SETTLEMENTS)
         return bool(await self._store.run("settle_final", keys, args))
 
+    async def adopt(self) -> Adoption | None:
+        """
+        Makes the ledger that of the owner's contract; None when it is already.
+
+        Whatever was used so far is settled. Raises JournalOpen while a transaction for the former contract is open.
+        """
+        keys = [
+            redis_keys.LEDGER,
+            redis_keys.JOURNAL_EPOCH,
+            redis_keys.JOURNAL_NEXT,
+            redis_keys.JOURNAL_OPEN,
+            redis_keys.OUTSTANDING,
+            redis_keys.SETTLED,
+            redis_keys.FROZEN,
+        ]
+        said = await self._store.run("settle_adopt", keys, [self.owner.ledger, new_epoch(), redis_keys.credit("")])
+        if said == -1:
+            raise JournalOpen
+        return Adoption(*said) if said else None
+
+
+class ForeignLedger(Exception):
+    """The users' credits are settled with another contract, or on another chain: here, all would be debited again."""
+
+    def __init__(self) -> None:
+        super().__init__("the ledger is of another contract")
+
+
+class JournalOpen(Exception):
+    """Debits are on their way, which nobody would follow any more."""
+
+    def __init__(self) -> None:
+        super().__init__("a debit by the former contract is on its way: its settler must end that first")
+
 
 class JournalMoved(Exception):
     """Another settler wrote meanwhile, or the journal is full: what was to be planned waits for the next turn."""
+
+
+def new_epoch() -> str:
+    """The name of a life of the journal."""
+    return secrets.token_hex(8)
 
 
 def _life() -> list[str]:

@@ -40,7 +40,7 @@ class NoJournal(Exception):
 
 
 class Reconciler:
-    """Methods raise StoreUnavailable and ChainUnavailable."""
+    """Methods raise StoreUnavailable, ChainUnavailable and ForeignLedger."""
 
     def __init__(self, desk: Desk, debits: Debits) -> None:
         self._desk = desk
@@ -78,5 +78,5 @@ class Reconciler:
 
 def _mismatch(user: str, account: Account, debited: int) -> Mismatch | None:
     """What is in flight may stand already, and not be noted yet."""
-    settled = account.settled or 0
+    settled = account.debited
     return None if debited in (settled, settled + account.inflight) else Mismatch(user, settled, debited)

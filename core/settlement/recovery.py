@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from dataclasses import dataclass
 from random import SystemRandom
 
@@ -12,7 +11,7 @@ from core.chain.debits import Debits
 from core.settlement.accounts import Account
 from core.settlement.desk import Desk, Now
 from core.settlement.fees import burning
-from core.settlement.journal import View
+from core.settlement.journal import ForeignLedger, View, new_epoch
 from core.settlement.payload import NOTHING_GAS, nothing
 from core.settlement.planning import NO_GAS
 
@@ -49,7 +48,7 @@ class Recovery:
 
     The account's own count does not tell that there was no journal: a debit may have been signed and never mined.
     So the first start does the same; it costs 17 transfers of nothing.
-    Every method raises StoreUnavailable and ChainUnavailable.
+    Every method raises StoreUnavailable, ChainUnavailable and ForeignLedger.
     """
 
     def __init__(self, desk: Desk, debits: Debits) -> None:
@@ -82,14 +81,18 @@ class Recovery:
 
     async def _begin(self) -> _Life:
         log.warning("the settler's journal is not there or not whole: it is made anew from the chain")
-        epoch = secrets.token_hex(8)
+        epoch = new_epoch()
         keys = [
             redis_keys.JOURNAL_EPOCH,
             redis_keys.JOURNAL_NEXT,
             redis_keys.JOURNAL_OPEN,
             redis_keys.JOURNAL_HIGH,
+            redis_keys.LEDGER,
         ]
-        run, high = await self._desk.store.run("recover_begin", keys, [epoch])
+        said = await self._desk.store.run("recover_begin", keys, [epoch, self._desk.journal.owner.ledger])
+        if not said:
+            raise ForeignLedger
+        run, high = said
         # From here on no nonce is taken any more, so only now it is asked for. The endpoint's answer may be old: what
         # waits in its pool, and what the journal knew, counts too.
         count = max(await self._desk.account.count(), await self._desk.account.count("pending"))
@@ -135,4 +138,6 @@ class Recovery:
 
 def _is_behind(account: Account | None, debited: int) -> bool:
     """Whether Redis knows less of a user than the chain."""
-    return account is None or account.settled is None or account.cum < debited
+    if account is None or account.settled is None:
+        return True
+    return account.base is not None and account.cum < account.base + debited

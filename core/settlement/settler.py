@@ -15,7 +15,7 @@ from core.errors import ChainUnavailable
 from core.settlement.accounts import Accounts, Standing
 from core.settlement.desk import Desk, Now
 from core.settlement.following import Follower, JournalLost
-from core.settlement.journal import Journal
+from core.settlement.journal import Adoption, ForeignLedger, Journal, Owner
 from core.settlement.permission import Permission
 from core.settlement.planning import Planner
 from core.settlement.reconciling import Comparison, NoJournal, Reconciler
@@ -27,6 +27,7 @@ from core.steps import Step, unwatched
 from core.store import Store
 from core.wallet import Signer
 
+FOREIGN = "stopped: the ledger is of another contract (`python -m workers.settlement adopt` takes it over)"
 STATES = {ChainState.WRONG_CHAIN: "wrong chain", ChainState.UNAVAILABLE: "chain unavailable"}
 
 
@@ -53,7 +54,8 @@ class Settler:
     """
 
     def __init__(self, world: World, rules: Rules, at: Step = unwatched) -> None:
-        account, journal = Account(world.chain, world.signer.address), Journal(world.store)
+        account = Account(world.chain, world.signer.address)
+        journal = Journal(world.store, Owner.of(world.chain_id, world.contract.address))
         desk = Desk(
             store=world.store,
             account=account,
@@ -88,6 +90,8 @@ class Settler:
             return await self._settle(standing)
         except ChainUnavailable:
             return STATES.get(self._chain.state, STATES[ChainState.UNAVAILABLE])
+        except ForeignLedger:
+            return FOREIGN
 
     async def _settle(self, standing: Standing) -> str:
         # In this order: what the chain knows can't be ahead of a journal that is read later.
@@ -106,8 +110,16 @@ class Settler:
         return await self._planner.plan(view, now, is_open, standing.due) or OK
 
     async def reconcile(self) -> Comparison:
-        """Compares the ledger with the chain, and freezes whoever differs. Raises ChainUnavailable, NoJournal too."""
+        """
+        Compares the ledger with the chain, and freezes whoever differs.
+
+        Raises StoreUnavailable, ChainUnavailable, NoJournal and ForeignLedger.
+        """
         return await self._reconciler.reconcile()
+
+    async def adopt(self) -> Adoption | None:
+        """Takes over another contract's ledger; None when it is this one's. Raises StoreUnavailable and JournalOpen."""
+        return await self._desk.journal.adopt()
 
     async def _reconcile_now_and_then(self) -> None:
         if self._desk.clock.monotonic() >= self._reconcile_at:

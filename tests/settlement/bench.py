@@ -22,6 +22,7 @@ from core.access.tier_cache import TierCache
 from core.bus import Bus, open_bus
 from core.chain.chain import Chain, open_chain
 from core.chain.payment_contract import PaymentContract, call_data
+from core.settlement.journal import Journal, Owner
 from core.settlement.rules import Rules
 from core.settlement.settler import Settler, World
 from core.steps import unwatched
@@ -103,6 +104,10 @@ class Bench:
             clock=self.clock,
         )
         return Settler(world, rules, at)
+
+    def journal(self) -> Journal:
+        """What a settler writes down."""
+        return Journal(self.store, Owner.of(CHAIN_ID, self.contract))
 
     async def recovered(self, settler: Settler) -> Settler:
         """The same, once it has a journal."""

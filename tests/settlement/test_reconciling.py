@@ -9,7 +9,6 @@ from core.chain.account import Account
 from core.chain.debits import Debits
 from core.errors import ChainUnavailable
 from core.settlement.accounts import Accounts
-from core.settlement.journal import Journal
 from core.settlement.reconciling import Mismatch, NoJournal
 from tests.fakes.rpc_proxy import Fault, RpcProxy
 from tests.settlement.bench import Bench, Lagging, at_first, open_bench
@@ -58,10 +57,10 @@ class TestReconciling:
         name = user.address.lower()
         await bench.recovered(bench.settler())
         bench.uses(user, 10)
-        view = await Journal(bench.store).look()
+        view = await bench.journal().look()
         await Accounts(bench.store).freeze([name])
 
-        assert await Journal(bench.store).plan(view.epoch, view.next or 0, name, 10, 16) is None
+        assert await bench.journal().plan(view.epoch, view.next or 0, name, 10, 16) is None
 
     async def test_is_done_each_hour(self, bench: Bench) -> None:
         user = bench.user()

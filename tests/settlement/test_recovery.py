@@ -8,7 +8,7 @@ import pytest
 
 from core import redis_keys
 from core.settlement.fees import Fees
-from core.settlement.journal import Attempt, Journal, JournalMoved
+from core.settlement.journal import Attempt, JournalMoved
 from tests.settlement.bench import Bench, Killed, Lagging, at_first, killer
 
 SENT = Attempt("0x", "0x", 1, 1, 0)
@@ -311,7 +311,7 @@ class TestAnEarlierLife:
         user, other = bench.user(), bench.user()
         name = user.address.lower()
         settler = await bench.recovered(bench.settler())
-        journal = Journal(bench.store)
+        journal = bench.journal()
         old = await journal.look()
         assert old.next is not None
         bench.uses(user, 10)
@@ -336,7 +336,7 @@ class TestAnEarlierLife:
     async def test_is_also_one_whose_redis_was_restarted_since(self, bench: Bench) -> None:
         user = bench.user()
         await bench.recovered(bench.settler())
-        journal = Journal(bench.store)
+        journal = bench.journal()
         view = await journal.look()
         bench.uses(user, 10)
         bench.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
@@ -348,7 +348,7 @@ class TestAnEarlierLife:
     async def test_writes_no_form_when_only_half_of_it_is_gone(self, bench: Bench, half: str) -> None:
         user = bench.user()
         await bench.recovered(bench.settler())
-        journal = Journal(bench.store)
+        journal = bench.journal()
         view = await journal.look()
         bench.uses(user, 10)
         tx = await journal.plan(view.epoch, view.next or 0, user.address.lower(), 10, 16)
@@ -360,7 +360,7 @@ class TestAnEarlierLife:
     async def test_a_form_is_written_once_and_in_order(self, bench: Bench) -> None:
         user = bench.user()
         await bench.recovered(bench.settler())
-        journal = Journal(bench.store)
+        journal = bench.journal()
         view = await journal.look()
         bench.uses(user, 10)
         tx = await journal.plan(view.epoch, view.next or 0, user.address.lower(), 10, 16)
