@@ -45,7 +45,7 @@ several of them at once.
 | {plumise}:journal:open | zset nonce → nonce | – | transactions that are not final |
 | {plumise}:journal:tx:<nonce> | hash | – | what a transaction settles |
 | {plumise}:journal:tx:<nonce>:attempts | list of JSON | – | its signed forms, each written before it is sent |
-| {plumise}:journal:high | string, a number | – | the highest next nonce of all of the journal's lives |
+| {plumise}:journal:high | string, a number | – | the nonce from which on no life of the journal can have signed |
 | {plumise}:settled | set of addresses | – | everybody who was ever settled |
 | {plumise}:frozen | set of addresses | – | of whom the chain says something else than the ledger |
 | {plumise}:settlement:leader | string, a process' name | 6 s | which settler works |

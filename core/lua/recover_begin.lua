@@ -1,9 +1,10 @@
 -- Ends the journal's life: from here on nothing can be planned, journaled or ended in it.
 --
--- KEYS  1 string: epoch  2 string: next nonce  3 zset of the open nonces  4 string: the highest next nonce ever known
+-- KEYS  1 string: epoch  2 string: next nonce  3 zset of the open nonces  4 string: the nonce from which on nobody can
+--       have signed, as far as Redis knows
 --       5 string: the contract whose ledger it is
 -- ARGV  1 the new epoch  2 the settler's contract
--- Returns {run_id of Redis, highest nonce that may have been signed for, plus 1}; 0 when the ledger is another
+-- Returns {run_id of Redis, what KEYS[4] is now}; 0 when the ledger is another
 -- contract's.
 --
 -- Invariant: no two lives have the same epoch; the fourth key never falls. What is written later is written in this

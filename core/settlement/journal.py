@@ -125,6 +125,7 @@ class Journal:
             redis_keys.journal_attempts(nonce),
             redis_keys.credit(user),
             redis_keys.FROZEN,
+            redis_keys.JOURNAL_HIGH,
         ]
         planned = await self._store.run("settle_plan", keys, [epoch, nonce, user, affordable, most])
         if not planned:

@@ -10,7 +10,7 @@ from core import redis_keys
 from core.chain.debits import Debits
 from core.settlement.accounts import Account
 from core.settlement.desk import Desk, Now
-from core.settlement.fees import burning
+from core.settlement.fees import Fees, burning
 from core.settlement.journal import ForeignLedger, View, new_epoch
 from core.settlement.payload import NOTHING_GAS, nothing
 from core.settlement.planning import NO_GAS
@@ -32,8 +32,10 @@ class _Life:
 
     epoch: str
     run: str  # of Redis
-    end: int  # the first nonce that no former life can have signed for
+    high: int  # by Redis, no former life can have signed from this nonce on
+    block: int  # the chain's head after the epoch
     began: float  # monotonic seconds
+    end: int | None = None  # the first nonce that no former life can have signed for, once it is known
     turns: int = 0
 
 
@@ -42,9 +44,11 @@ class Recovery:
     Goes one step a turn, so that the settler can say meanwhile how it is.
 
     1. A new epoch: nothing that was begun before can be journaled any more, so the forms that exist are all there are.
-    2. Every nonce that one of them may have is used up, by it or by a transfer of nothing: a signed debit that the
+    2. The account's nonce is read some blocks later. A former life had so many transactions open at most; an endpoint
+       that was behind may have told an old nonce, but does not know those blocks then.
+    3. Every nonce that one of them may have is used up, by it or by a transfer of nothing: a signed debit that the
        journal forgot is in a block after that, or will never be.
-    3. When those blocks stand, what each user was debited is read from the chain, and written as what he settled.
+    4. When those blocks stand, what each user was debited is read from the chain, and written as what he settled.
 
     The account's own count does not tell that there was no journal: a debit may have been signed and never mined.
     So the first start does the same; it costs 17 transfers of nothing.
@@ -69,8 +73,12 @@ class Recovery:
             self._life = await self._begin()
             self._desk.at("recover_epoch")
         life = self._life
+        if life.end is None:
+            life.end = await self._end(life, now)
+        if life.end is None:
+            return await self._afford(self._desk.rules.in_flight + 1, self._fees(life))
         if now.count < life.end:
-            return await self._burn(life, now)
+            return await self._burn(life, now.count, life.end)
         block = now.head.number - self._desk.rules.confirmations
         if block < 0 or await self._desk.account.count(block) != now.count:  # the latest do not stand yet
             return RECOVERING
@@ -93,21 +101,33 @@ class Recovery:
         if not said:
             raise ForeignLedger
         run, high = said
-        # From here on no nonce is taken any more, so only now it is asked for. The endpoint's answer may be old: what
-        # waits in its pool, and what the journal knew, counts too.
-        count = max(await self._desk.account.count(), await self._desk.account.count("pending"))
-        end = max(count + self._desk.rules.in_flight + 1, high)
-        return _Life(epoch, run, end, self._desk.clock.monotonic())
+        # From here on no nonce is taken any more: only a block behind this one tells them all.
+        return _Life(epoch, run, high, (await self._desk.account.head()).number, self._desk.clock.monotonic())
 
-    async def _burn(self, life: _Life, now: Now) -> str:
-        fees = burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)
+    async def _end(self, life: _Life, now: Now) -> int | None:
+        """None as long as the chain is not so many blocks further that the account's nonce can be relied on."""
+        if now.head.number < life.block + self._desk.rules.confirmations:
+            return None
+        count = await self._desk.account.count(now.head.number)  # an endpoint without this block does not answer
+        count = max(count, now.count, await self._desk.account.count("pending"))
+        return max(count + self._desk.rules.in_flight + 1, life.high)
+
+    async def _burn(self, life: _Life, first: int, end: int) -> str:
+        fees = self._fees(life)
         life.turns += 1
-        if await self._desk.account.money() < (life.end - now.count) * NOTHING_GAS * fees.max_fee:
-            return NO_GAS
-        for nonce in range(now.count, life.end):
+        if (refusal := await self._afford(end - first, fees)) != RECOVERING:
+            return refusal
+        for nonce in range(first, end):
             await self._desk.sender.burn(nonce, nothing(self._desk.account.address), fees)
             self._desk.at("recover_burning")
         return RECOVERING
+
+    def _fees(self, life: _Life) -> Fees:
+        return burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)
+
+    async def _afford(self, nonces: int, fees: Fees) -> str:
+        """Whether the account can use so many nonces up, as /ready is to say it."""
+        return RECOVERING if await self._desk.account.money() >= nonces * NOTHING_GAS * fees.max_fee else NO_GAS
 
     async def _write(self, life: _Life, block: int, next_nonce: int) -> bool:
         """Whether this recovery is over, one way or the other; not yet when workers may still repeat their commits."""
@@ -121,7 +141,11 @@ class Recovery:
         await self._debits.confirm(users)
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users]):
             return True
-        if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):
+        keys, args = (
+            [*_JOURNAL, redis_keys.JOURNAL_HIGH],
+            (life.epoch, life.run, next_nonce, self._desk.rules.in_flight),
+        )
+        if await self._desk.store.run("recover_finish", keys, args):
             log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
             self._desk.at("recover_written")
         return True

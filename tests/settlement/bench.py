@@ -202,6 +202,11 @@ class Bench:
         self._rest()
         return int(self.chain.rpc("eth_getTransactionCount", self.key.address, "latest"), 16)
 
+    def head(self) -> int:
+        """The chain's newest block."""
+        self._rest()
+        return int(self.chain.rpc("eth_blockNumber"), 16)
+
     def redis_ms(self) -> int:
         """Redis' own time."""
         seconds, micros = self.redis.time()
@@ -248,6 +253,22 @@ class Bench:
     def drop(self, transaction: str) -> None:
         """The pool forgets a transaction."""
         self.chain.rpc("anvil_dropTransaction", transaction)
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The journal and the credits as they are."""
+        keys: list[str] = [key for what in ("journal", "credit") for key in self._keys(what)]
+        return {key: self.redis.dump(key) for key in keys}  # type: ignore[misc]
+
+    def roll_back(self, snapshot: dict[str, bytes]) -> None:
+        """Redis was restarted, and has them as they were."""
+        self.redis.delete(*self._keys("journal"), *self._keys("credit"))
+        for key, value in snapshot.items():
+            self.redis.restore(key, 0, value)
+        self.restart_redis()
+
+    def _keys(self, what: str) -> list[str]:
+        keys: Any = self.redis.keys(f"{redis_keys.PREFIX}:{what}:*")
+        return list(keys)
 
     def restart_redis(self) -> None:
         """As far as the journal can tell."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import pytest
 
 from core import redis_keys
 from core.settlement.fees import Fees
 from core.settlement.journal import Attempt, JournalMoved
-from tests.settlement.bench import Bench, Killed, Lagging, at_first, killer
+from core.settlement.settler import Settler
+from tests.settlement.bench import GWEI, Bench, Killed, Lagging, at_first, killer
 
 SENT = Attempt("0x", "0x", 1, 1, 0)
 LOST_AT = ["planned", "signed", "journaled", "sent", "confirmed", "final"]
@@ -127,11 +129,18 @@ class TestALostJournal:
         await bench.settler().tick()
         bench.lose_journal()
         settler = bench.settler()
+        if not blocks_between:  # but for those without which no recovery sends anything: too dear for the debit
+            await settler.tick()
+            bench.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(60 * GWEI))
+            bench.mine(3)
+            assert bench.debits(user) == []
         for _ in range(12):
             await settler.tick()
             bench.mine(blocks_between)
             bench.clock.advance(5)
         bench.automine(on=True)
+        bench.mine(1)
+        bench.chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
         bench.mine(3)
 
         await bench.recovered(settler)
@@ -231,6 +240,34 @@ class TestAnEndpointThatIsBehind:
         assert bench.credit(user) == {"cum": 40_000, "settled": 40_000, "inflight": 0}
         assert (await settler.reconcile()).differing == []
 
+    @pytest.mark.parametrize("is_gone", [True, False])
+    async def test_with_an_old_nonce_makes_nobody_pay_twice(self, bench: Bench, is_gone: bool) -> None:
+        users = [bench.user() for _ in range(16)]
+        settler = await bench.recovered(bench.settler())
+        block, nonce = bench.chain.rpc("eth_getBlockByNumber", "latest", False), hex(bench.next_nonce())
+        for user in users[:4]:
+            bench.uses(user, 1000)
+        await bench.settle(settler)
+        for user in users:
+            bench.uses(user, 5000)
+        before = bench.snapshot()
+        forms = await _planned_and_kept(bench, settler)
+        lagging = Lagging(bench.opened)
+        if is_gone:  # all of it; the endpoint is behind for a turn
+            bench.lose_journal()
+            heads, nonces = at_first(2, block), at_first(3, nonce)
+            lagging.rules["eth_getBlockByNumber"] = lambda at, _: heads() if at == "latest" else None
+            lagging.rules["eth_getTransactionCount"] = lambda _, at: nonces() if at in ("latest", "pending") else None
+        else:  # only the last second, with the plans; whatever the endpoint thinks
+            bench.roll_back(before)
+            lagging.rules["eth_getTransactionCount"] = at_first(8, nonce)
+
+        await _planned_again(bench)
+        _mined_first(bench, forms)
+        await bench.settle(await bench.recovered(bench.settler()), turns=12)
+
+        assert [sum(bench.debits(user)) for user in users] == [6000] * 4 + [5000] * 12
+
     async def test_for_long_is_waited_for(self, bench: Bench) -> None:
         user = bench.user()
         settler = await bench.recovered(bench.settler())
@@ -252,6 +289,43 @@ class TestAnEndpointThatIsBehind:
         await bench.settle(settler)
         assert bench.debits(user) == [10]
         assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+
+
+async def _planned_and_kept(bench: Bench, settler: Settler) -> dict[int, dict[str, Any]]:
+    """Debits are sent; the endpoint's pool forgets them, and somebody else has them. By nonce."""
+    bench.automine(on=False)
+    await settler.tick()
+    forms = {nonce: bench.attempts(nonce)[0] for nonce in bench.open()}
+    for form in forms.values():
+        bench.drop(form["hash"])
+    bench.automine(on=True)
+    return forms
+
+
+async def _planned_again(bench: Bench) -> None:
+    """A recovery, and debits of which none is mined."""
+
+    def at(step: str) -> None:
+        if step == "recover_written":
+            bench.automine(on=False)
+
+    settler = bench.settler(at=at)
+    while not bench.open():
+        await settler.tick()
+        bench.clock.advance(5)
+        if not bench.open():
+            bench.mine(3)
+
+
+def _mined_first(bench: Bench, forms: dict[int, dict[str, Any]]) -> None:
+    """Those who make blocks heard of these forms first."""
+    for nonce in bench.open():
+        if nonce in forms:
+            bench.drop(bench.attempts(nonce)[0]["hash"])
+    for form in forms.values():
+        bench.send_raw(form["raw"])
+    bench.mine(1)
+    bench.automine(on=True)
 
 
 @pytest.mark.asyncio
