@@ -49,11 +49,16 @@ class Debits:
 
     async def totals(self, block: int) -> dict[str, int]:
         """
-        Tokens that each user was debited up to this block. Raises ChainUnavailable, also when the chain changes.
+        Tokens that each user was debited up to this block.
 
-        The block must be one that the chain will not take back. Who counts on the sums asks `confirm` first.
+        The block must be one that the chain will not take back. Who counts on the sums asks `confirm` first. Raises
+        ChainUnavailable, also when the chain changes meanwhile, or the endpoint lacks a block that was read already.
         """
-        if self._block > block or (self._block >= 0 and await self._account.block_hash(self._block) != self._hash):
+        if block < self._block:
+            raise ChainUnavailable
+        if self._block >= 0 and (digest := await self._account.block_hash(self._block)) != self._hash:
+            if digest is None:
+                raise ChainUnavailable
             self._forget()
         while self._block < block:
             await self._advance(min(self._block + self._size, block))

@@ -15,7 +15,7 @@ class Standing:
 
     outstanding: int  # tokens
     oldest_s: float  # age of the oldest of them
-    frozen: int  # users
+    frozen: list[str]  # users
     due: list[tuple[str, int]]  # users whose time it is, each with his tokens; the largest first
 
 
@@ -60,6 +60,10 @@ class Accounts:
     async def freeze(self, users: list[str]) -> None:
         """From here on exactly these users are not settled."""
         await self._store.run("settle_freeze", [redis_keys.FROZEN], sorted(users))
+
+    async def thaw(self, users: list[str]) -> None:
+        """These are settled again; the others who are frozen are not."""
+        await self._store.run("settle_thaw", [redis_keys.FROZEN], users)
 
 
 def _number(text: str) -> int | None:

@@ -28,6 +28,7 @@ from core.store import Store
 from core.wallet import Signer
 
 FOREIGN = "stopped: the ledger is of another contract (`python -m workers.settlement adopt` takes it over)"
+LOOK_AGAIN_S = 60.0  # at whoever is frozen, when the first turn after that did not find him well
 STATES = {ChainState.WRONG_CHAIN: "wrong chain", ChainState.UNAVAILABLE: "chain unavailable"}
 
 
@@ -77,7 +78,7 @@ class Settler:
         self._status = StatusBoard(world.store, account.address)
         # A reading of its own: it is to find what a recovery got wrong.
         self._reconciler = Reconciler(desk, Debits(world.chain, account, world.contract.address))
-        self._reconcile_at = float("-inf")
+        self._reconcile_at = self._look_again_at = float("-inf")
 
     async def tick(self) -> None:
         """One turn. Raises StoreUnavailable; a chain that is away is no error, and waited for."""
@@ -106,7 +107,7 @@ class Settler:
         if (refusal := await self._permission.refusal()) is not None:
             return refusal
         with suppress(NoJournal):  # another settler has just lost it
-            await self._reconcile_now_and_then()
+            await self._reconcile_now_and_then(now.head.number, standing.frozen)
         return await self._planner.plan(view, now, is_open, standing.due) or OK
 
     async def reconcile(self) -> Comparison:
@@ -121,7 +122,11 @@ class Settler:
         """Takes over another contract's ledger; None when it is this one's. Raises StoreUnavailable and JournalOpen."""
         return await self._desk.journal.adopt()
 
-    async def _reconcile_now_and_then(self) -> None:
-        if self._desk.clock.monotonic() >= self._reconcile_at:
-            await self.reconcile()
-            self._reconcile_at = self._desk.clock.monotonic() + self._desk.rules.reconcile_s
+    async def _reconcile_now_and_then(self, head: int, frozen: list[str]) -> None:
+        now = self._desk.clock.monotonic()
+        if now >= self._reconcile_at:
+            await self._reconciler.reconcile(head)
+            self._reconcile_at, self._look_again_at = now + self._desk.rules.reconcile_s, now
+        elif frozen and now >= self._look_again_at:
+            await self._reconciler.look_again(frozen, head)
+            self._look_again_at = now + LOOK_AGAIN_S

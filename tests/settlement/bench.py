@@ -32,7 +32,7 @@ from tests.fakes.chain import CHAIN_ID, PAYMENT, TREASURY, Reverted, TestChain
 from tests.fakes.clock import FakeClock
 
 GWEI = 10**9
-RULES = Rules(interval_s=0, exposure_tokens=200_000, confirmations=3, max_fee=100 * GWEI)
+RULES = Rules(interval_s=0, exposure_tokens=200_000, confirmations=3, max_fee=100 * GWEI, block_s=0)
 
 
 class Killed(BaseException):
