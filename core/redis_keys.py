@@ -43,6 +43,7 @@ several of them at once.
 | {plumise}:journal:run | string | – | the run_id of the Redis that it is written under |
 | {plumise}:journal:next | string, a number | – | the next nonce of the gateway's account |
 | {plumise}:journal:open | zset nonce → nonce | – | transactions that are not final |
+| {plumise}:journal:account | string "chain id:address" | – | the account whose nonces these are |
 | {plumise}:journal:tx:<nonce> | hash | – | what a transaction settles |
 | {plumise}:journal:tx:<nonce>:attempts | list of JSON | – | its signed forms, each written before it is sent |
 | {plumise}:journal:high | string, a number | – | the nonce from which on no life of the journal can have signed |
@@ -87,6 +88,7 @@ JOURNAL_EPOCH = f"{PREFIX}:journal:epoch"
 JOURNAL_RUN = f"{PREFIX}:journal:run"
 JOURNAL_NEXT = f"{PREFIX}:journal:next"
 JOURNAL_OPEN = f"{PREFIX}:journal:open"
+JOURNAL_ACCOUNT = f"{PREFIX}:journal:account"
 JOURNAL_HIGH = f"{PREFIX}:journal:high"
 SETTLED = f"{PREFIX}:settled"
 FROZEN = f"{PREFIX}:frozen"

@@ -70,9 +70,9 @@ class PaymentContract:
         (cost,), (minimum,) = await self._ask("costPer1000Tokens"), await self._ask("PRO_TIER_MINIMUM")
         return Terms(cost, minimum)
 
-    async def gateway(self) -> str:
+    async def gateway(self, at: int | None = None) -> str:
         """The lower-case address that may debit."""
-        (address,) = await self._ask("gateway")
+        (address,) = await self._ask("gateway", at=at)
         return str(address)
 
     async def objection(self, gateway: str, data: str, gas: int) -> str | None:

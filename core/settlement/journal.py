@@ -61,11 +61,12 @@ class Owner:
     """Whose a journal is."""
 
     ledger: str = ""  # the chain and the contract that the users' credits are settled with
+    account: str = ""  # the chain and the account that debits
 
     @classmethod
-    def of(cls, chain_id: int, contract: str) -> Owner:
-        """The contract's lower-case address."""
-        return cls(f"{chain_id}:{contract}")
+    def of(cls, chain_id: int, contract: str, account: str) -> Owner:
+        """By lower-case addresses."""
+        return cls(f"{chain_id}:{contract}", f"{chain_id}:{account}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Adoption:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The journal at one moment. It is worth nothing when `next` is None: it was lost, or may have lost something."""
+    """The journal at one moment. When `next` is None it is lost, may have lost something, or is another account's."""
 
     epoch: str
     next: int | None
@@ -99,12 +100,13 @@ class Journal:
 
     async def look(self) -> View:
         """What is open. Raises ForeignLedger."""
-        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN, redis_keys.LEDGER]
-        said = await self._store.run("settle_look", keys, [redis_keys.journal_tx(""), self.owner.ledger])
+        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN, *_owner()]
+        args = (redis_keys.journal_tx(""), self.owner.ledger, self.owner.account)
+        said = await self._store.run("settle_look", keys, args)
         if not said:
             raise ForeignLedger
-        epoch, written_in, run, next_nonce, entries = said
-        if not epoch or not next_nonce or written_in != run:
+        epoch, written_in, run, next_nonce, entries, account = said
+        if not epoch or not next_nonce or written_in != run or account != self.owner.account:
             return View(epoch, None)
         try:
             return View(epoch, int(next_nonce), tuple(_open_tx(entry) for entry in entries))
@@ -209,6 +211,10 @@ def new_epoch() -> str:
 
 def _life() -> list[str]:
     return [redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_RUN]
+
+
+def _owner() -> list[str]:
+    return [redis_keys.LEDGER, redis_keys.JOURNAL_ACCOUNT]
 
 
 def _open_tx(entry: list[Any]) -> OpenTx:

@@ -80,7 +80,7 @@ class Recovery:
         if now.count < life.end:
             return await self._burn(life, now.count, life.end)
         block = now.head.number - self._desk.rules.confirmations
-        if block < 0 or await self._desk.account.count(block) != now.count:  # the latest do not stand yet
+        if block < 0 or not await self._stands(block, now.count):
             return RECOVERING
         self._desk.at("recover_burned")
         if await self._write(life, block, now.count):
@@ -96,8 +96,10 @@ class Recovery:
             redis_keys.JOURNAL_OPEN,
             redis_keys.JOURNAL_HIGH,
             redis_keys.LEDGER,
+            redis_keys.JOURNAL_ACCOUNT,
         ]
-        said = await self._desk.store.run("recover_begin", keys, [epoch, self._desk.journal.owner.ledger])
+        owner = self._desk.journal.owner
+        said = await self._desk.store.run("recover_begin", keys, [epoch, owner.ledger, owner.account])
         if not said:
             raise ForeignLedger
         run, high = said
@@ -121,6 +123,13 @@ class Recovery:
             await self._desk.sender.burn(nonce, nothing(self._desk.account.address), fees)
             self._desk.at("recover_burning")
         return RECOVERING
+
+    async def _stands(self, block: int, count: int) -> bool:
+        """Whether this block has the latest nonce, and a debit that it does not have will never be."""
+        if await self._desk.account.count(block) != count:
+            return False
+        # What another key has signed is in a block before this one, or the contract refuses it.
+        return await self._desk.contract.gateway(block) == self._desk.account.address
 
     def _fees(self, life: _Life) -> Fees:
         return burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)

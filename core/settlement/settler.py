@@ -15,7 +15,7 @@ from core.errors import ChainUnavailable
 from core.settlement.accounts import Accounts, Standing
 from core.settlement.desk import Desk, Now
 from core.settlement.following import Follower, JournalLost
-from core.settlement.journal import Adoption, ForeignLedger, Journal, Owner
+from core.settlement.journal import Adoption, ForeignLedger, Journal, Owner, View
 from core.settlement.permission import Permission
 from core.settlement.planning import Planner
 from core.settlement.reconciling import Comparison, NoJournal, Reconciler
@@ -56,7 +56,7 @@ class Settler:
 
     def __init__(self, world: World, rules: Rules, at: Step = unwatched) -> None:
         account = Account(world.chain, world.signer.address)
-        journal = Journal(world.store, Owner.of(world.chain_id, world.contract.address))
+        journal = Journal(world.store, Owner.of(world.chain_id, world.contract.address, account.address))
         desk = Desk(
             store=world.store,
             account=account,
@@ -99,16 +99,20 @@ class Settler:
         now = Now(await self._desk.account.head(), await self._desk.account.count())
         view = await self._desk.journal.look()
         if view.next is None or now.count > view.next:
-            return await self._recovery.step(view, now)
+            return await self._recover(view, now)
         try:
             is_open = await self._follower.follow(view, now)
         except JournalLost:
-            return await self._recovery.step(view, now)
+            return await self._recover(view, now)
         if (refusal := await self._permission.refusal()) is not None:
             return refusal
         with suppress(NoJournal):  # another settler has just lost it
             await self._reconcile_now_and_then(now.head.number, standing.frozen)
         return await self._planner.plan(view, now, is_open, standing.due) or OK
+
+    async def _recover(self, view: View, now: Now) -> str:
+        # With another gateway there is nothing to recover for, and its debits could come after what is read.
+        return await self._permission.refusal() or await self._recovery.step(view, now)
 
     async def reconcile(self) -> Comparison:
         """

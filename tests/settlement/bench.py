@@ -107,7 +107,7 @@ class Bench:
 
     def journal(self) -> Journal:
         """What a settler writes down."""
-        return Journal(self.store, Owner.of(CHAIN_ID, self.contract))
+        return Journal(self.store, Owner.of(CHAIN_ID, self.contract, self.key.address.lower()))
 
     async def recovered(self, settler: Settler) -> Settler:
         """The same, once it has a journal."""

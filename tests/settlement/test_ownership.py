@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from core import redis_keys
 from core.settlement.journal import Attempt, ForeignLedger, Journal, JournalMoved, Owner
@@ -80,7 +81,7 @@ class TestAnotherContract:
         await bench.recovered(bench.settler())
 
         with pytest.raises(ForeignLedger):
-            await Journal(bench.store, Owner.of(CHAIN_ID + 1, bench.contract)).look()
+            await Journal(bench.store, Owner.of(CHAIN_ID + 1, bench.contract, bench.key.address.lower())).look()
 
     async def test_of_a_ledger_without_a_mark_is_the_first_one_that_comes(self, bench: Bench) -> None:
         user = bench.user()
@@ -189,3 +190,110 @@ class TestAnAdoption:
             await journal.look()
         assert await journal.append(tx, Attempt("0x", "0x", 1, 1, 0)) is False
         assert await journal.close(tx, None) is False
+
+
+def another_key(bench: Bench) -> LocalAccount:
+    """From here on the settlers' key is a new one; the former one."""
+    former, bench.key = bench.key, bench.chain.account(10)
+    return former
+
+
+@pytest.mark.asyncio
+class TestAnotherKey:
+    async def test_waits_until_it_is_the_contracts_gateway_and_begins_with_its_own_nonces(self, bench: Bench) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        bench.redis.set(redis_keys.JOURNAL_NEXT, 5000)  # as after so many debits
+        bench.redis.set(redis_keys.JOURNAL_HIGH, 5016)
+        another_key(bench)
+        settler = bench.settler()
+        for _ in range(4):
+            await settler.tick()
+            bench.mine(3)
+        assert bench.status()["state"] == "wrong gateway"
+        assert bench.next_nonce() == 0
+
+        bench.chain.transact_at(bench.contract, "setGateway", bench.key.address)
+        bench.clock.advance(61)
+        await bench.recovered(settler)
+        assert bench.next_nonce() == 17
+
+        bench.uses(user, 10)
+        await bench.settle(settler)
+        assert bench.debits(user) == [10]
+
+    @pytest.mark.parametrize("is_mined", [True, False])
+    async def test_counts_what_the_former_one_has_debited_until_it_was_replaced(
+        self, bench: Bench, *, is_mined: bool
+    ) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 500)
+        bench.automine(on=False)
+        await settler.tick()
+        (nonce,) = bench.open()
+        form = bench.attempts(nonce)[0]
+        bench.drop(form["hash"])  # somebody kept it
+        bench.automine(on=True)
+        another_key(bench)
+        settler = bench.settler()
+        for _ in range(12):  # a recovery would be over by then
+            await settler.tick()
+            bench.mine(3)
+            bench.clock.advance(5)
+
+        if is_mined:
+            bench.send_raw(form["raw"])
+        bench.mine(1)
+        bench.chain.transact_at(bench.contract, "setGateway", bench.key.address)
+        bench.clock.advance(61)
+        await bench.recovered(settler)
+        bench.send_raw(form["raw"])
+        bench.mine(1)
+        await bench.settle(settler)
+
+        assert bench.debits(user) == [500]
+        assert bench.credit(user) == {"cum": 500, "settled": 500, "inflight": 0}
+
+    async def test_is_believed_to_be_the_gateway_only_in_a_block_that_stands(self, bench: Bench) -> None:
+        former = bench.key
+        another_key(bench)
+        bench.chain.transact_at(bench.contract, "setGateway", bench.key.address)
+        settler = bench.settler()
+        await settler.tick()
+        bench.mine(3)
+        await settler.tick()
+        assert bench.next_nonce() == 17
+        bench.chain.transact_at(bench.contract, "setGateway", former.address)
+        bench.mine(3)
+
+        await settler.tick()  # its permission is a minute old at the most
+        assert bench.redis.get(redis_keys.JOURNAL_NEXT) is None
+
+    async def test_of_before_takes_its_turn_again(self, bench: Bench) -> None:
+        user = bench.user()
+        await bench.recovered(bench.settler())
+        former = another_key(bench)
+        bench.chain.transact_at(bench.contract, "setGateway", bench.key.address)
+        bench.uses(user, 10)
+        await bench.settle(await bench.recovered(bench.settler()))
+        bench.key = former
+        bench.chain.transact_at(bench.contract, "setGateway", bench.key.address)
+        bench.uses(user, 5)
+
+        await bench.settle(await bench.recovered(bench.settler()))
+
+        assert bench.debits(user) == [10, 5]
+        assert bench.next_nonce() == 35  # 17 for each recovery, and one debit
+
+    async def test_of_a_journal_without_a_mark_is_the_first_one_that_comes(self, bench: Bench) -> None:
+        await bench.recovered(bench.settler())
+        bench.redis.delete(redis_keys.JOURNAL_ACCOUNT)  # as one that was written before there was a mark
+        nonce = bench.next_nonce()
+
+        await bench.settler().tick()
+
+        assert (bench.status()["state"], bench.next_nonce()) == ("ok", nonce)
+        another_key(bench)
+        await bench.settler().tick()
+        assert bench.status()["state"] == "wrong gateway"
