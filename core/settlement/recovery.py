@@ -17,7 +17,7 @@ from core.settlement.planning import NO_GAS
 
 RECOVERING = "recovering"
 STAND_BACK_S = 30.0  # for another settler's recovery
-BATCH = 500  # users that are written in one step: Redis serves nobody else meanwhile
+BATCH, BATCH_CHARGES = 500, 5000  # users that are written in one step, and charges: Redis serves nobody else meanwhile
 PATIENT_TURNS = 4  # between two offers for a nonce
 
 _JOURNAL = (redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_RUN)
@@ -160,12 +160,15 @@ class Recovery:
         return True
 
     async def _write_users(self, life: _Life, pairs: list[tuple[str, int]]) -> bool:
-        for start in range(0, len(pairs), BATCH):
-            flat = [value for pair in pairs[start : start + BATCH] for value in pair]
-            keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
-            args = (life.epoch, life.run, redis_keys.credit(""), *flat)
-            if not await self._desk.store.run("recover_write", keys, args):
+        keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
+        prefixes = (redis_keys.credit(""), redis_keys.charges(""), redis_keys.charge(""))
+        done = 0
+        while done < len(pairs):
+            flat = [value for pair in pairs[done : done + BATCH] for value in pair]
+            args = (life.epoch, life.run, *prefixes, BATCH_CHARGES, *flat)
+            if not (written := await self._desk.store.run("recover_write", keys, args)):
                 return False
+            done += written
         return True
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from core import redis_keys
+from core.auth.caller import Caller
+from core.billing.history import History
+from core.billing.receipt import Seal
+from core.billing.receipt_book import ReceiptBook
+from core.settlement import recovery
 from core.settlement.fees import Fees
 from core.settlement.journal import Attempt, JournalMoved
 from core.settlement.settler import Settler
+from tests.billing.accounts import Accounts, request_id
+from tests.fakes.chain import CHAIN_ID
 from tests.settlement.bench import GWEI, Bench, Killed, Lagging, at_first, killer
 
 SENT = Attempt("0x", "0x", 1, 1, 0)
@@ -46,6 +54,53 @@ class TestTheFirstStart:
         assert bench.debits(user) == [400, 30]
         assert bench.credit(user) == {"cum": 430, "settled": 430, "inflight": 0}
 
+    async def test_tells_which_settlement_paid_what_was_used_since(self, bench: Bench, redis_url: str) -> None:
+        user = bench.user()
+        name, other = user.address.lower(), bench.user().address.lower()
+        bench.debited_by_hand(user, 400)
+        book, books = ReceiptBook(bench.store, Seal(CHAIN_ID, bench.contract)), Accounts(redis_url)
+        for number, tokens in enumerate((30, 500)):
+            books.charge(name, request_id(number), 0, tokens)
+        books.charge(other, request_id(2), 0, 7)
+        bench.redis.zadd(redis_keys.OUTSTANDING, {name: 1, other: 1})
+        bench.redis.delete(redis_keys.charge(request_id(1)))  # as one whose life is over
+        books.redis.close()
+
+        await bench.settle(await bench.recovered(bench.settler()))
+
+        page = await History(bench.store).page(Caller(name), 20, None)
+        settlement, paid = page.settlements[0]
+        assert len(page.settlements) == 1
+        assert (settlement.from_cum, settlement.to_cum, paid) == (400, 930, [request_id(1), request_id(0)])
+        assert bench.redis.hget(redis_keys.charge(request_id(0)), "cum") == "430"
+        receipt = await book.look(name, request_id(0))
+        assert receipt is not None
+        assert receipt.typed_data["message"]["settlementTx"] == settlement.tx
+        assert not bench.redis.exists(redis_keys.charge(request_id(1)))
+        assert bench.redis.hget(redis_keys.charge(request_id(2)), "cum") == "7"
+
+    async def test_writes_so_many_charges_in_one_step_and_each_user_in_one(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recovery, "BATCH_CHARGES", 2)
+        users = [bench.user() for _ in range(4)]
+        for user in users:
+            bench.debited_by_hand(user, 400)
+            for _ in range(3):
+                bench.uses(user, 10)
+
+        _killed_after(bench, "recover_write", times=2)
+
+        with pytest.raises(Killed):
+            await bench.recovered(bench.settler())
+        written = [bench.credit(user) for user in users]
+        await bench.recovered(bench.settler())
+
+        assert sorted(map(len, written)) == [1, 1, 3, 3]  # the others only have what they used
+        for user in users:
+            scores: Any = bench.redis.zrange(redis_keys.charges(user.address.lower()), 0, -1, withscores=True)
+            assert [score for _, score in scores] == [410, 420, 430]
+
     async def test_leaves_out_what_was_charged_again_since_it_may_be_paid(self, bench: Bench) -> None:
         user = bench.user()
         bench.debited_by_hand(user, 400)
@@ -62,6 +117,18 @@ class TestTheFirstStart:
 
         assert bench.debits(user) == [400, 10]
         assert bench.credit(user) == {"cum": 410, "settled": 410, "inflight": 0}
+
+
+def _killed_after(bench: Bench, name: str, times: int) -> None:
+    """The process ends when a script was run for the n-th time."""
+    at, run = killer(name, times), bench.store.run
+
+    async def watched(script: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        reply = await run(script, keys, args)
+        at(script)
+        return reply
+
+    bench.store.run = watched  # type: ignore[method-assign]
 
 
 @pytest.mark.asyncio
