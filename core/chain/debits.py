@@ -46,6 +46,7 @@ class Debits:
         self._block, self._hash = -1, ""
         self._totals: dict[str, int] = {}
         self._costs: dict[str, int] = {}  # wei
+        self._confirmed: set[str] = set()  # users, at this block
 
     async def totals(self, block: int) -> dict[str, int]:
         """
@@ -70,18 +71,21 @@ class Debits:
         Holds the sums of these users against what the contract itself counts, at the block that was read last.
 
         An endpoint is often several machines, and one that lacks the latest blocks leaves their events out without a
-        word. Raises ChainUnavailable when a sum is another one: then everything is read anew.
+        word. Raises ChainUnavailable when a sum is another one: then everything is read anew. A call that fails raises
+        it too; then it goes on from there, as long as the block is the same.
         """
-        for some in (users[start : start + AT_ONCE] for start in range(0, len(users), AT_ONCE)):
+        left = [user for user in users if user not in self._confirmed]
+        for some in (left[start : start + AT_ONCE] for start in range(0, len(left), AT_ONCE)):
             counted = await asyncio.gather(*(self._contract.credit(user, self._block) for user in some))
             for user, credit in zip(some, counted, strict=True):
                 if (cost := self._costs.get(user, 0)) != credit.used:
                     log.warning("the events debit %s of %s wei, the contract %s: read anew", user, cost, credit.used)
                     self._forget()
                     raise ChainUnavailable
+            self._confirmed.update(some)
 
     def _forget(self) -> None:
-        self._block, self._totals, self._costs = -1, {}, {}
+        self._block, self._totals, self._costs, self._confirmed = -1, {}, {}, set()
 
     async def _advance(self, last: int) -> None:
         expected = await self._account.block_hash(last)
@@ -95,7 +99,7 @@ class Debits:
         for debit in debits:
             self._totals[debit.user] = self._totals.get(debit.user, 0) + debit.tokens
             self._costs[debit.user] = self._costs.get(debit.user, 0) + debit.cost
-        self._block, self._hash = last, expected
+        self._block, self._hash, self._confirmed = last, expected, set()
 
     async def _ask(self, first: int, last: int) -> list[Debit]:
         wanted = {"address": self._contract.address, "topics": [TOPIC], "fromBlock": hex(first), "toBlock": hex(last)}

@@ -11,12 +11,13 @@
 -- Invariant: nothing is changed, but that a ledger which is nobody's is the reader's contract's from here on, and a
 -- journal his account's.
 
-redis.call('SET', KEYS[5], ARGV[2], 'NX')
-if redis.call('GET', KEYS[5]) ~= ARGV[2] then
+if redis.call('EXISTS', KEYS[5]) == 0 then
+    redis.call('SET', KEYS[5], ARGV[2])
+elseif redis.call('GET', KEYS[5]) ~= ARGV[2] then
     return 0
 end
-if redis.call('EXISTS', KEYS[3]) == 1 then
-    redis.call('SET', KEYS[6], ARGV[3], 'NX')
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('EXISTS', KEYS[6]) == 0 then
+    redis.call('SET', KEYS[6], ARGV[3])
 end
 local open = {}
 for _, nonce in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do

@@ -83,9 +83,10 @@ class Reconciler:
         if (await self._journal()).epoch != before.epoch:
             raise NoJournal
         users = sorted(debited.keys() | accounts.keys() if among is None else among)
-        await self._debits.confirm(users)
         mismatches = (_mismatch(user, accounts.get(user, Account(0, 0, 0)), debited.get(user, 0)) for user in users)
-        return Comparison(len(users), [mismatch for mismatch in mismatches if mismatch is not None])
+        differing = [mismatch for mismatch in mismatches if mismatch is not None]
+        await self._debits.confirm([mismatch.user for mismatch in differing])
+        return Comparison(len(users), differing)
 
     async def _journal(self) -> View:
         view = await self._desk.journal.look()

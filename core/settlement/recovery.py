@@ -18,6 +18,7 @@ from core.settlement.planning import NO_GAS
 RECOVERING = "recovering"
 STAND_BACK_S = 30.0  # for another settler's recovery
 BATCH, BATCH_CHARGES = 500, 5000  # users that are written in one step, and charges: Redis serves nobody else meanwhile
+KNOWN_BLOCKS = 100  # of older ones, endpoints know no balances
 PATIENT_TURNS = 4  # between two offers for a nonce
 
 _JOURNAL = (redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_RUN)
@@ -59,6 +60,7 @@ class Recovery:
         self._desk = desk
         self._debits = debits
         self._life: _Life | None = None
+        self._block = 0  # at which the debits were read last
         self._not_before = float("-inf")
 
     async def step(self, view: View, now: Now) -> str:
@@ -79,8 +81,7 @@ class Recovery:
             return await self._afford(self._desk.rules.in_flight + 1, self._fees(life))
         if now.count < life.end:
             return await self._burn(life, now.count, life.end)
-        block = now.head.number - self._desk.rules.confirmations
-        if block < 0 or not await self._stands(block, now.count):
+        if (block := await self._standing(now)) is None:
             return RECOVERING
         self._desk.at("recover_burned")
         if await self._write(life, block, now.count):
@@ -124,6 +125,14 @@ class Recovery:
             self._desk.at("recover_burning")
         return RECOVERING
 
+    async def _standing(self, now: Now) -> int | None:
+        """The block at which the debits are to be read, None yet: the last one again, so that a reading can go on."""
+        for block in (self._block, max(self._block, now.head.number - self._desk.rules.confirmations)):
+            if now.head.number - block < KNOWN_BLOCKS and await self._stands(block, now.count):
+                self._block = block
+                return block
+        return None
+
     async def _stands(self, block: int, count: int) -> bool:
         """Whether this block has the latest nonce, and a debit that it does not have will never be."""
         if await self._desk.account.count(block) != count:
@@ -150,11 +159,8 @@ class Recovery:
         await self._debits.confirm(users)
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users]):
             return True
-        keys, args = (
-            [*_JOURNAL, redis_keys.JOURNAL_HIGH],
-            (life.epoch, life.run, next_nonce, self._desk.rules.in_flight),
-        )
-        if await self._desk.store.run("recover_finish", keys, args):
+        args = (life.epoch, life.run, next_nonce, self._desk.rules.in_flight)
+        if await self._desk.store.run("recover_finish", [*_JOURNAL, redis_keys.JOURNAL_HIGH], args):
             log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
             self._desk.at("recover_written")
         return True

@@ -78,6 +78,7 @@ class Settler:
         self._status = StatusBoard(world.store, account.address)
         # A reading of its own: it is to find what a recovery got wrong.
         self._reconciler = Reconciler(desk, Debits(world.chain, account, world.contract.address))
+        self._newest = 0  # block that a turn saw
         self._reconcile_at = self._look_again_at = float("-inf")
 
     async def tick(self) -> None:
@@ -97,6 +98,7 @@ class Settler:
     async def _settle(self, standing: Standing) -> str:
         # In this order: what the chain knows can't be ahead of a journal that is read later.
         now = Now(await self._desk.account.head(), await self._desk.account.count())
+        self._newest = max(self._newest, now.head.number)
         view = await self._desk.journal.look()
         if view.next is None or now.count > view.next:
             return await self._recover(view, now)
@@ -107,7 +109,7 @@ class Settler:
         if (refusal := await self._permission.refusal()) is not None:
             return refusal
         with suppress(NoJournal):  # another settler has just lost it
-            await self._reconcile_now_and_then(now.head.number, standing.frozen)
+            await self._reconcile_now_and_then(standing.frozen)
         return await self._planner.plan(view, now, is_open, standing.due) or OK
 
     async def _recover(self, view: View, now: Now) -> str:
@@ -126,11 +128,11 @@ class Settler:
         """Takes over another contract's ledger; None when it is this one's. Raises StoreUnavailable and JournalOpen."""
         return await self._desk.journal.adopt()
 
-    async def _reconcile_now_and_then(self, head: int, frozen: list[str]) -> None:
+    async def _reconcile_now_and_then(self, frozen: list[str]) -> None:
         now = self._desk.clock.monotonic()
         if now >= self._reconcile_at:
-            await self._reconciler.reconcile(head)
+            await self._reconciler.reconcile(self._newest)
             self._reconcile_at, self._look_again_at = now + self._desk.rules.reconcile_s, now
         elif frozen and now >= self._look_again_at:
-            await self._reconciler.look_again(frozen, head)
+            await self._reconciler.look_again(frozen, self._newest)
             self._look_again_at = now + LOOK_AGAIN_S

@@ -120,6 +120,22 @@ class TestReconciling:
         assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
         assert bench.redis.smembers(redis_keys.FROZEN) == set()
 
+    async def test_nor_for_one_that_is_older_than_an_earlier_turns(self, bench: Bench) -> None:
+        user = bench.user()
+        settler = await bench.recovered(bench.settler())
+        bench.uses(user, 10)
+        await settler.tick()
+        bench.mine(3)
+        await settler.tick()
+        assert bench.credit(user) == {"cum": 10, "settled": 10, "inflight": 0}
+        bench.clock.advance(3601)
+        before = bench.chain.rpc("eth_getBlockByNumber", hex(bench.head() - 1), False)
+        Lagging(bench.opened).rules["eth_getBlockByNumber"] = lambda at, _: before if at == "latest" else None
+
+        await settler.tick()
+
+        assert bench.redis.smembers(redis_keys.FROZEN) == set()
+
     async def test_waits_for_a_block_before_it_looks_again(self, bench: Bench) -> None:
         user = bench.user()
         settler = await bench.recovered(bench.settler(replace(RULES, block_s=0.5)))

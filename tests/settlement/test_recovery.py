@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from core.auth.caller import Caller
 from core.billing.history import History
 from core.billing.receipt import Seal
 from core.billing.receipt_book import ReceiptBook
+from core.chain import debits
+from core.chain.payment_contract import call_data
+from core.errors import ChainUnavailable
 from core.settlement import recovery
 from core.settlement.fees import Fees
 from core.settlement.journal import Attempt, JournalMoved
@@ -334,6 +338,33 @@ class TestAnEndpointThatIsBehind:
         await bench.settle(await bench.recovered(bench.settler()), turns=12)
 
         assert [sum(bench.debits(user)) for user in users] == [6000] * 4 + [5000] * 12
+
+    async def test_with_a_call_that_fails_goes_on_from_there(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(debits, "AT_ONCE", 1)
+        users = [bench.user() for _ in range(5)]
+        settler = await bench.recovered(bench.settler())
+        for user in users:
+            bench.uses(user, 10)
+        await bench.settle(settler)
+        bench.restart_redis()
+        calls, asked = [call_data("getUserCredit", user.address.lower()) for user in users], Counter[str]()
+
+        def each_fails_once(call: dict[str, str], _: str) -> None:
+            asked[call["data"]] += 1
+            if call["data"] in calls and asked[call["data"]] == 1:
+                raise ChainUnavailable
+
+        Lagging(bench.opened).rules["eth_call"] = each_fails_once
+        settler = bench.settler()
+        for _ in range(20):
+            await settler.tick()
+            bench.mine(1)
+            bench.clock.advance(5)
+
+        assert bench.status()["state"] == "ok"
+        assert [asked[each] for each in calls] == [2] * 5
 
     async def test_for_long_is_waited_for(self, bench: Bench) -> None:
         user = bench.user()
