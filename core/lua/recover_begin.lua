@@ -1,15 +1,13 @@
 -- Ends the journal's life: from here on nothing can be planned, journaled or ended in it.
 --
 -- KEYS  1 string: epoch  2 string: next nonce  3 zset of the open nonces  4 string: the nonce from which on nobody can
---       have signed, as far as Redis knows
---       5 string: the contract whose ledger it is  6 string: the account
---       whose nonces these are
+--       have signed, as far as Redis knows  5 string: the contract whose ledger it is  6 string: the account whose
+--       nonces these are
 -- ARGV  1 the new epoch  2 the settler's contract  3 his account
--- Returns {run_id of Redis, what KEYS[4] is now}; 0 when the ledger is another
--- contract's.
+-- Returns {run_id of Redis, what KEYS[4] is now}; 0 when the ledger is another contract's.
 --
--- Invariant: no two lives have the same epoch; the fourth key never falls for one account. What is written later is written in this
--- epoch, and so for this contract.
+-- Invariant: no two lives have the same epoch; the fourth key never falls for one account. What is written later is
+-- written in this epoch, and so for this contract.
 
 redis.call('SET', KEYS[5], ARGV[2], 'NX')
 if redis.call('GET', KEYS[5]) ~= ARGV[2] then

@@ -10,11 +10,11 @@
 --
 -- Invariant: settled is what the chain says, and nothing is in flight. Of a ledger that was another contract's before,
 -- settled is the user's base more than that: the base is found here, the first time, and settled stays as it is.
--- A Redis that was emptied (it knows neither the user's settled nor a former journal) gets what was paid before added to
--- what was used since, and the places of those charges moved as far, without what workers charged again after the loss:
--- that may be paid already, and nobody pays twice. One that lost only its last commits gets them back by the workers,
--- and is written only after that: cum is then lifted to settled. The charges of one user are bounded by what he may
--- leave unsettled, since nothing is settled meanwhile.
+-- A Redis that was emptied (it knows neither the user's settled nor a former journal) gets what was paid before added
+-- to what was used since, and the places of those charges moved as far, without what workers charged again after the
+-- loss: that may be paid already, and nobody pays twice. One that lost only its last commits gets them back by the
+-- workers, and is written only after that: cum is then lifted to settled. The charges of one user are bounded by what
+-- he may leave unsettled, since nothing is settled meanwhile.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or run ~= ARGV[2] then

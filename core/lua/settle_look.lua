@@ -1,12 +1,13 @@
 -- Reads the settler's journal, all of it at one moment.
 --
 -- KEYS  1 string: epoch  2 string: run_id of the Redis that it was written under  3 string: next nonce
---       4 zset of the open nonces  5 string: the contract whose ledger it is
---       6 string: the account whose nonces these are
+--       4 zset of the open nonces  5 string: the contract whose ledger it is  6 string: the account whose nonces
+--       these are
 -- ARGV  1 prefix of the transactions' keys, to which a nonce is added (they share the hash tag of KEYS[4])
 --       2 the reader's contract  3 his account
 -- Returns {epoch or "", run_id or "", run_id now, next nonce or "", {{nonce, epoch, user, tokens, from_cum, to_cum,
--- {attempt, ...}}, ...}, account or ""}; what is missing of a transaction is "". 0 when the ledger is another contract's.
+-- {attempt, ...}}, ...}, account or ""}; what is missing of a transaction is "". 0 when the ledger is another
+-- contract's.
 --
 -- Invariant: nothing is changed, but that a ledger which is nobody's is the reader's contract's from here on, and a
 -- journal his account's.
