@@ -33,19 +33,21 @@ several of them at once.
 | {plumise}:tiers:block | string, a number | 1 day | the block up to which payments were heard of |
 | {plumise}:kept:<caller>:<key> | string, JSON | 1 day | the answer to a request with an Idempotency-Key |
 | {plumise}:claim:<caller>:<key> | string "token fingerprint" | the nodes' time and 1 min | that request is under way |
-| {plumise}:credit:<address> | hash cum, settled, inflight, reserved (tokens), debt | – | what a wallet used and paid |
+| {plumise}:credit:<address> | hash cum, settled, … (tokens), debt | – | what a wallet used and paid |
 | {plumise}:charge:<request id> | hash user, state, reserved, tokens, … | 30 days from its end | one paid request |
 | {plumise}:charges:<address> | zset request id → cum right after it | – | what a wallet was charged for |
 | {plumise}:settlements:<address> | zset JSON → to_cum | – | the newest 1,000 payments of a wallet on the chain |
 | {plumise}:reservations | zset "address request id" → lease end ms | – | paid requests under way |
 | {plumise}:outstanding | zset address → unix ms | – | who owes, and since when |
+| {plumise}:ledger | string "chain id:contract" | – | the contract that these credits are settled with |
 | {plumise}:journal:epoch | string, a token | – | of the settler's journal; a recovery begins another one |
 | {plumise}:journal:run | string | – | the run_id of the Redis that it is written under |
 | {plumise}:journal:next | string, a number | – | the next nonce of the gateway's account |
 | {plumise}:journal:open | zset nonce → nonce | – | transactions that are not final |
+| {plumise}:journal:account | string "chain id:address" | – | the account whose nonces these are |
 | {plumise}:journal:tx:<nonce> | hash | – | what a transaction settles |
 | {plumise}:journal:tx:<nonce>:attempts | list of JSON | – | its signed forms, each written before it is sent |
-| {plumise}:journal:high | string, a number | – | the highest next nonce of all of the journal's lives |
+| {plumise}:journal:high | string, a number | – | the nonce from which on no life of the journal can have signed |
 | {plumise}:settled | set of addresses | – | everybody who was ever settled |
 | {plumise}:frozen | set of addresses | – | of whom the chain says something else than the ledger |
 | {plumise}:settlement:leader | string, a process' name | 6 s | which settler works |
@@ -83,10 +85,12 @@ AGENTS_UNTIL = f"{AGENTS}:until"
 TIERS_BLOCK = f"{PREFIX}:tiers:block"
 RESERVATIONS = f"{PREFIX}:reservations"
 OUTSTANDING = f"{PREFIX}:outstanding"
+LEDGER = f"{PREFIX}:ledger"
 JOURNAL_EPOCH = f"{PREFIX}:journal:epoch"
 JOURNAL_RUN = f"{PREFIX}:journal:run"
 JOURNAL_NEXT = f"{PREFIX}:journal:next"
 JOURNAL_OPEN = f"{PREFIX}:journal:open"
+JOURNAL_ACCOUNT = f"{PREFIX}:journal:account"
 JOURNAL_HIGH = f"{PREFIX}:journal:high"
 SETTLED = f"{PREFIX}:settled"
 FROZEN = f"{PREFIX}:frozen"

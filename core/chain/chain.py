@@ -54,9 +54,9 @@ class Chain:
             self._failed.set()
             raise ChainUnavailable from None
 
-    async def eth_call(self, call: dict[str, str]) -> bytes:
-        """What a call returns at the newest block. Raises ChainUnavailable or CallFailed."""
-        result = await self.request("eth_call", call, "latest")
+    async def eth_call(self, call: dict[str, str], at: int | None = None) -> bytes:
+        """What a call returns at a block, by default the newest. Raises ChainUnavailable or CallFailed."""
+        result = await self.request("eth_call", call, "latest" if at is None else hex(at))
         try:
             return bytes.fromhex(result.removeprefix("0x"))
         except (AttributeError, ValueError):

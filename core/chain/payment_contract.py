@@ -50,15 +50,19 @@ class Terms:
 
 
 class PaymentContract:
-    """The contract at a lower-case address. Every method raises ChainUnavailable, also without such a contract."""
+    """
+    The contract at a lower-case address. Every method raises ChainUnavailable, also without such a contract.
+
+    `at` is the block at which it is asked, by default the newest.
+    """
 
     def __init__(self, chain: Chain, address: str) -> None:
         self._chain = chain
         self.address = address
 
-    async def credit(self, user: str) -> Credit:
+    async def credit(self, user: str, at: int | None = None) -> Credit:
         """Balance and tier of a lower-case address, in one call."""
-        balance, used, last_deposit, tier = await self._ask("getUserCredit", user)
+        balance, used, last_deposit, tier = await self._ask("getUserCredit", user, at=at)
         return Credit(balance, used, last_deposit, tier == PRO)
 
     async def terms(self) -> Terms:
@@ -66,9 +70,9 @@ class PaymentContract:
         (cost,), (minimum,) = await self._ask("costPer1000Tokens"), await self._ask("PRO_TIER_MINIMUM")
         return Terms(cost, minimum)
 
-    async def gateway(self) -> str:
+    async def gateway(self, at: int | None = None) -> str:
         """The lower-case address that may debit."""
-        (address,) = await self._ask("gateway")
+        (address,) = await self._ask("gateway", at=at)
         return str(address)
 
     async def objection(self, gateway: str, data: str, gas: int) -> str | None:
@@ -80,10 +84,10 @@ class PaymentContract:
             return refused.reason or "refused"
         return None
 
-    async def _ask(self, function: str, *args: Any) -> tuple[Any, ...]:
+    async def _ask(self, function: str, *args: Any, at: int | None = None) -> tuple[Any, ...]:
         data = call_data(function, *args)
         try:
-            answer = await self._chain.eth_call({"to": self.address, "data": data})
+            answer = await self._chain.eth_call({"to": self.address, "data": data}, at)
             return decode([output["type"] for output in FUNCTIONS[function]["outputs"]], answer)
         except (CallFailed, DecodingError):
             raise ChainUnavailable from None

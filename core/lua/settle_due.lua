@@ -3,7 +3,7 @@
 -- KEYS  1 zset user -> unix ms since when he owes  2 set of the frozen users
 -- ARGV  1 prefix of the credits' keys, to which a user is added (they share the hash tag of KEYS[1])
 --       2 tokens from which on a user is settled at once  3 ms after which he is settled anyway
--- Returns {all outstanding tokens, age of the oldest in ms, number of frozen users, {user, his tokens, ...}}.
+-- Returns {all outstanding tokens, age of the oldest in ms, the frozen users, {user, his tokens, ...}}.
 --
 -- Invariant: nothing is changed. Whoever is frozen, or has a transaction under way, is not told.
 
@@ -22,4 +22,4 @@ for i = 1, #owing, 2 do
         due[#due + 1] = owed
     end
 end
-return {total, now - oldest, redis.call('SCARD', KEYS[2]), due}
+return {total, now - oldest, redis.call('SMEMBERS', KEYS[2]), due}

@@ -15,7 +15,7 @@ class Standing:
 
     outstanding: int  # tokens
     oldest_s: float  # age of the oldest of them
-    frozen: int  # users
+    frozen: list[str]  # users
     due: list[tuple[str, int]]  # users whose time it is, each with his tokens; the largest first
 
 
@@ -26,6 +26,12 @@ class Account:
     cum: int
     settled: int | None  # None: nobody ever said so
     inflight: int
+    base: int | None = 0  # settled is that much more than what the contract debited; None: a recovery is to find it
+
+    @property
+    def debited(self) -> int:
+        """What the contract should have debited."""
+        return (self.settled or 0) - (self.base or 0)
 
 
 class Accounts:
@@ -47,10 +53,18 @@ class Accounts:
         keys = [redis_keys.OUTSTANDING, redis_keys.SETTLED]
         rows = await self._store.run("settle_accounts", keys, [redis_keys.credit("")])
         return {
-            user: Account(int(cum or 0), int(settled) if settled else None, int(inflight or 0))
-            for user, cum, settled, inflight in rows
+            user: Account(int(cum or 0), _number(settled), int(inflight or 0), _number(base))
+            for user, cum, settled, inflight, base in rows
         }
 
     async def freeze(self, users: list[str]) -> None:
         """From here on exactly these users are not settled."""
         await self._store.run("settle_freeze", [redis_keys.FROZEN], sorted(users))
+
+    async def thaw(self, users: list[str]) -> None:
+        """These are settled again; the others who are frozen are not."""
+        await self._store.run("settle_thaw", [redis_keys.FROZEN], users)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None

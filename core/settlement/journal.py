@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,29 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a journal is."""
+
+    ledger: str = ""  # the chain and the contract that the users' credits are settled with
+    account: str = ""  # the chain and the account that debits
+
+    @classmethod
+    def of(cls, chain_id: int, contract: str, account: str) -> Owner:
+        """By lower-case addresses."""
+        return cls(f"{chain_id}:{contract}", f"{chain_id}:{account}")
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What became of a ledger that was another contract's."""
+
+    users: int
+    tokens: int  # that were not settled, and are not debited any more
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """The journal at one moment. It is worth nothing when `next` is None: it was lost, or may have lost something."""
+    """The journal at one moment. When `next` is None it is lost, may have lost something, or is another account's."""
 
     epoch: str
     next: int | None
@@ -72,16 +94,19 @@ class Journal:
     in a Redis that was restarted since: that one may have forgotten the latest.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, owner: Owner = Owner()) -> None:
         self._store = store
+        self.owner = owner
 
     async def look(self) -> View:
-        """What is open."""
-        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN]
-        epoch, written_in, run, next_nonce, entries = await self._store.run(
-            "settle_look", keys, [redis_keys.journal_tx("")]
-        )
-        if not epoch or not next_nonce or written_in != run:
+        """What is open. Raises ForeignLedger."""
+        keys = [*_life(), redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_OPEN, *_owner()]
+        args = (redis_keys.journal_tx(""), self.owner.ledger, self.owner.account)
+        said = await self._store.run("settle_look", keys, args)
+        if not said:
+            raise ForeignLedger
+        epoch, written_in, run, next_nonce, entries, account = said
+        if not epoch or not next_nonce or written_in != run or account != self.owner.account:
             return View(epoch, None)
         try:
             return View(epoch, int(next_nonce), tuple(_open_tx(entry) for entry in entries))
@@ -102,6 +127,7 @@ class Journal:
             redis_keys.journal_attempts(nonce),
             redis_keys.credit(user),
             redis_keys.FROZEN,
+            redis_keys.JOURNAL_HIGH,
         ]
         planned = await self._store.run("settle_plan", keys, [epoch, nonce, user, affordable, most])
         if not planned:
@@ -139,13 +165,56 @@ class Journal:
         args = (tx.epoch, tx.nonce, text, KEPT_S, MOST_CHARGES, MOST_SETTLEMENTS)
         return bool(await self._store.run("settle_final", keys, args))
 
+    async def adopt(self) -> Adoption | None:
+        """
+        Makes the ledger that of the owner's contract; None when it is already.
+
+        Whatever was used so far is settled. Raises JournalOpen while a transaction for the former contract is open.
+        """
+        keys = [
+            redis_keys.LEDGER,
+            redis_keys.JOURNAL_EPOCH,
+            redis_keys.JOURNAL_NEXT,
+            redis_keys.JOURNAL_OPEN,
+            redis_keys.OUTSTANDING,
+            redis_keys.SETTLED,
+            redis_keys.FROZEN,
+        ]
+        said = await self._store.run("settle_adopt", keys, [self.owner.ledger, new_epoch(), redis_keys.credit("")])
+        if said == -1:
+            raise JournalOpen
+        return Adoption(*said) if said else None
+
+
+class ForeignLedger(Exception):
+    """The users' credits are settled with another contract, or on another chain: here, all would be debited again."""
+
+    def __init__(self) -> None:
+        super().__init__("the ledger is of another contract")
+
+
+class JournalOpen(Exception):
+    """Debits are on their way, which nobody would follow any more."""
+
+    def __init__(self) -> None:
+        super().__init__("a debit by the former contract is on its way: its settler must end that first")
+
 
 class JournalMoved(Exception):
     """Another settler wrote meanwhile, or the journal is full: what was to be planned waits for the next turn."""
 
 
+def new_epoch() -> str:
+    """The name of a life of the journal."""
+    return secrets.token_hex(8)
+
+
 def _life() -> list[str]:
     return [redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_RUN]
+
+
+def _owner() -> list[str]:
+    return [redis_keys.LEDGER, redis_keys.JOURNAL_ACCOUNT]
 
 
 def _open_tx(entry: list[Any]) -> OpenTx:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from dataclasses import dataclass
 from random import SystemRandom
 
@@ -11,14 +10,15 @@ from core import redis_keys
 from core.chain.debits import Debits
 from core.settlement.accounts import Account
 from core.settlement.desk import Desk, Now
-from core.settlement.fees import burning
-from core.settlement.journal import View
+from core.settlement.fees import Fees, burning
+from core.settlement.journal import ForeignLedger, View, new_epoch
 from core.settlement.payload import NOTHING_GAS, nothing
 from core.settlement.planning import NO_GAS
 
 RECOVERING = "recovering"
 STAND_BACK_S = 30.0  # for another settler's recovery
-BATCH = 500  # users that are written in one step: Redis serves nobody else meanwhile
+BATCH, BATCH_CHARGES = 500, 5000  # users that are written in one step, and charges: Redis serves nobody else meanwhile
+KNOWN_BLOCKS = 100  # of older ones, endpoints know no balances
 PATIENT_TURNS = 4  # between two offers for a nonce
 
 _JOURNAL = (redis_keys.JOURNAL_EPOCH, redis_keys.JOURNAL_NEXT, redis_keys.JOURNAL_RUN)
@@ -33,8 +33,10 @@ class _Life:
 
     epoch: str
     run: str  # of Redis
-    end: int  # the first nonce that no former life can have signed for
+    high: int  # by Redis, no former life can have signed from this nonce on
+    block: int  # the chain's head after the epoch
     began: float  # monotonic seconds
+    end: int | None = None  # the first nonce that no former life can have signed for, once it is known
     turns: int = 0
 
 
@@ -43,19 +45,22 @@ class Recovery:
     Goes one step a turn, so that the settler can say meanwhile how it is.
 
     1. A new epoch: nothing that was begun before can be journaled any more, so the forms that exist are all there are.
-    2. Every nonce that one of them may have is used up, by it or by a transfer of nothing: a signed debit that the
+    2. The account's nonce is read some blocks later. A former life had so many transactions open at most; an endpoint
+       that was behind may have told an old nonce, but does not know those blocks then.
+    3. Every nonce that one of them may have is used up, by it or by a transfer of nothing: a signed debit that the
        journal forgot is in a block after that, or will never be.
-    3. When those blocks stand, what each user was debited is read from the chain, and written as what he settled.
+    4. When those blocks stand, what each user was debited is read from the chain, and written as what he settled.
 
     The account's own count does not tell that there was no journal: a debit may have been signed and never mined.
     So the first start does the same; it costs 17 transfers of nothing.
-    Every method raises StoreUnavailable and ChainUnavailable.
+    Every method raises StoreUnavailable, ChainUnavailable and ForeignLedger.
     """
 
     def __init__(self, desk: Desk, debits: Debits) -> None:
         self._desk = desk
         self._debits = debits
         self._life: _Life | None = None
+        self._block = 0  # at which the debits were read last
         self._not_before = float("-inf")
 
     async def step(self, view: View, now: Now) -> str:
@@ -70,10 +75,13 @@ class Recovery:
             self._life = await self._begin()
             self._desk.at("recover_epoch")
         life = self._life
+        if life.end is None:
+            life.end = await self._end(life, now)
+        if life.end is None:
+            return await self._afford(self._desk.rules.in_flight + 1, self._fees(life))
         if now.count < life.end:
-            return await self._burn(life, now)
-        block = now.head.number - self._desk.rules.confirmations
-        if block < 0 or await self._desk.account.count(block) != now.count:  # the latest do not stand yet
+            return await self._burn(life, now.count, life.end)
+        if (block := await self._standing(now)) is None:
             return RECOVERING
         self._desk.at("recover_burned")
         if await self._write(life, block, now.count):
@@ -82,29 +90,62 @@ class Recovery:
 
     async def _begin(self) -> _Life:
         log.warning("the settler's journal is not there or not whole: it is made anew from the chain")
-        epoch = secrets.token_hex(8)
+        epoch = new_epoch()
         keys = [
             redis_keys.JOURNAL_EPOCH,
             redis_keys.JOURNAL_NEXT,
             redis_keys.JOURNAL_OPEN,
             redis_keys.JOURNAL_HIGH,
+            redis_keys.LEDGER,
+            redis_keys.JOURNAL_ACCOUNT,
         ]
-        run, high = await self._desk.store.run("recover_begin", keys, [epoch])
-        # From here on no nonce is taken any more, so only now it is asked for. The endpoint's answer may be old: what
-        # waits in its pool, and what the journal knew, counts too.
-        count = max(await self._desk.account.count(), await self._desk.account.count("pending"))
-        end = max(count + self._desk.rules.in_flight + 1, high)
-        return _Life(epoch, run, end, self._desk.clock.monotonic())
+        owner = self._desk.journal.owner
+        said = await self._desk.store.run("recover_begin", keys, [epoch, owner.ledger, owner.account])
+        if not said:
+            raise ForeignLedger
+        run, high = said
+        # From here on no nonce is taken any more: only a block behind this one tells them all.
+        return _Life(epoch, run, high, (await self._desk.account.head()).number, self._desk.clock.monotonic())
 
-    async def _burn(self, life: _Life, now: Now) -> str:
-        fees = burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)
+    async def _end(self, life: _Life, now: Now) -> int | None:
+        """None as long as the chain is not so many blocks further that the account's nonce can be relied on."""
+        if now.head.number < life.block + self._desk.rules.confirmations:
+            return None
+        count = await self._desk.account.count(now.head.number)  # an endpoint without this block does not answer
+        count = max(count, now.count, await self._desk.account.count("pending"))
+        return max(count + self._desk.rules.in_flight + 1, life.high)
+
+    async def _burn(self, life: _Life, first: int, end: int) -> str:
+        fees = self._fees(life)
         life.turns += 1
-        if await self._desk.account.money() < (life.end - now.count) * NOTHING_GAS * fees.max_fee:
-            return NO_GAS
-        for nonce in range(now.count, life.end):
+        if (refusal := await self._afford(end - first, fees)) != RECOVERING:
+            return refusal
+        for nonce in range(first, end):
             await self._desk.sender.burn(nonce, nothing(self._desk.account.address), fees)
             self._desk.at("recover_burning")
         return RECOVERING
+
+    async def _standing(self, now: Now) -> int | None:
+        """The block at which the debits are to be read, None yet: the last one again, so that a reading can go on."""
+        for block in (self._block, max(self._block, now.head.number - self._desk.rules.confirmations)):
+            if now.head.number - block < KNOWN_BLOCKS and await self._stands(block, now.count):
+                self._block = block
+                return block
+        return None
+
+    async def _stands(self, block: int, count: int) -> bool:
+        """Whether this block has the latest nonce, and a debit that it does not have will never be."""
+        if await self._desk.account.count(block) != count:
+            return False
+        # What another key has signed is in a block before this one, or the contract refuses it.
+        return await self._desk.contract.gateway(block) == self._desk.account.address
+
+    def _fees(self, life: _Life) -> Fees:
+        return burning(life.turns // PATIENT_TURNS, self._desk.rules.max_fee)
+
+    async def _afford(self, nonces: int, fees: Fees) -> str:
+        """Whether the account can use so many nonces up, as /ready is to say it."""
+        return RECOVERING if await self._desk.account.money() >= nonces * NOTHING_GAS * fees.max_fee else NO_GAS
 
     async def _write(self, life: _Life, block: int, next_nonce: int) -> bool:
         """Whether this recovery is over, one way or the other; not yet when workers may still repeat their commits."""
@@ -115,23 +156,30 @@ class Recovery:
         if not waited and any(_is_behind(accounts.get(user), tokens) for user, tokens in debited.items()):
             return False
         users = sorted(debited.keys() | accounts.keys())
+        await self._debits.confirm(users)
         if not await self._write_users(life, [(user, debited.get(user, 0)) for user in users]):
             return True
-        if await self._desk.store.run("recover_finish", _JOURNAL, [life.epoch, life.run, next_nonce]):
+        args = (life.epoch, life.run, next_nonce, self._desk.rules.in_flight)
+        if await self._desk.store.run("recover_finish", [*_JOURNAL, redis_keys.JOURNAL_HIGH], args):
             log.info("the settler's journal is made anew: %s users, next nonce %s", len(users), next_nonce)
             self._desk.at("recover_written")
         return True
 
     async def _write_users(self, life: _Life, pairs: list[tuple[str, int]]) -> bool:
-        for start in range(0, len(pairs), BATCH):
-            flat = [value for pair in pairs[start : start + BATCH] for value in pair]
-            keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
-            args = (life.epoch, life.run, redis_keys.credit(""), *flat)
-            if not await self._desk.store.run("recover_write", keys, args):
+        keys = [*_JOURNAL, redis_keys.OUTSTANDING, redis_keys.SETTLED]
+        prefixes = (redis_keys.credit(""), redis_keys.charges(""), redis_keys.charge(""))
+        done = 0
+        while done < len(pairs):
+            flat = [value for pair in pairs[done : done + BATCH] for value in pair]
+            args = (life.epoch, life.run, *prefixes, BATCH_CHARGES, *flat)
+            if not (written := await self._desk.store.run("recover_write", keys, args)):
                 return False
+            done += written
         return True
 
 
 def _is_behind(account: Account | None, debited: int) -> bool:
     """Whether Redis knows less of a user than the chain."""
-    return account is None or account.settled is None or account.cum < debited
+    if account is None or account.settled is None:
+        return True
+    return account.base is not None and account.cum < account.base + debited

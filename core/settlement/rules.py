@@ -15,6 +15,7 @@ class Rules:
     max_fee: int
     in_flight: int = 16  # open transactions: nodes keep no more of one account
     patience_s: float = 20.0  # how long a transaction may wait before it offers a higher fee
+    block_s: float = 3.0  # about how long a block takes
     reconcile_s: float = 3600.0  # how often the ledger is compared with the chain
     replay_s: float = 15.0  # how far back a worker repeats its commits when Redis lost them
 

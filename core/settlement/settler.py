@@ -15,7 +15,7 @@ from core.errors import ChainUnavailable
 from core.settlement.accounts import Accounts, Standing
 from core.settlement.desk import Desk, Now
 from core.settlement.following import Follower, JournalLost
-from core.settlement.journal import Journal
+from core.settlement.journal import Adoption, ForeignLedger, Journal, Owner, View
 from core.settlement.permission import Permission
 from core.settlement.planning import Planner
 from core.settlement.reconciling import Comparison, NoJournal, Reconciler
@@ -27,6 +27,8 @@ from core.steps import Step, unwatched
 from core.store import Store
 from core.wallet import Signer
 
+FOREIGN = "stopped: the ledger is of another contract (`python -m workers.settlement adopt` takes it over)"
+LOOK_AGAIN_S = 60.0  # at whoever is frozen, when the first turn after that did not find him well
 STATES = {ChainState.WRONG_CHAIN: "wrong chain", ChainState.UNAVAILABLE: "chain unavailable"}
 
 
@@ -53,7 +55,8 @@ class Settler:
     """
 
     def __init__(self, world: World, rules: Rules, at: Step = unwatched) -> None:
-        account, journal = Account(world.chain, world.signer.address), Journal(world.store)
+        account = Account(world.chain, world.signer.address)
+        journal = Journal(world.store, Owner.of(world.chain_id, world.contract.address, account.address))
         desk = Desk(
             store=world.store,
             account=account,
@@ -71,11 +74,12 @@ class Settler:
         self._permission = Permission(world.contract, account.address, world.clock)
         self._follower = Follower(desk)
         self._planner = Planner(desk, self._permission)
-        debits = Debits(world.chain, account, world.contract.address)
-        self._recovery = Recovery(desk, debits)
+        self._recovery = Recovery(desk, Debits(world.chain, account, world.contract.address))
         self._status = StatusBoard(world.store, account.address)
-        self._reconciler = Reconciler(desk, debits)
-        self._reconcile_at = float("-inf")
+        # A reading of its own: it is to find what a recovery got wrong.
+        self._reconciler = Reconciler(desk, Debits(world.chain, account, world.contract.address))
+        self._newest = 0  # block that a turn saw
+        self._reconcile_at = self._look_again_at = float("-inf")
 
     async def tick(self) -> None:
         """One turn. Raises StoreUnavailable; a chain that is away is no error, and waited for."""
@@ -88,28 +92,47 @@ class Settler:
             return await self._settle(standing)
         except ChainUnavailable:
             return STATES.get(self._chain.state, STATES[ChainState.UNAVAILABLE])
+        except ForeignLedger:
+            return FOREIGN
 
     async def _settle(self, standing: Standing) -> str:
         # In this order: what the chain knows can't be ahead of a journal that is read later.
         now = Now(await self._desk.account.head(), await self._desk.account.count())
+        self._newest = max(self._newest, now.head.number)
         view = await self._desk.journal.look()
         if view.next is None or now.count > view.next:
-            return await self._recovery.step(view, now)
+            return await self._recover(view, now)
         try:
             is_open = await self._follower.follow(view, now)
         except JournalLost:
-            return await self._recovery.step(view, now)
+            return await self._recover(view, now)
         if (refusal := await self._permission.refusal()) is not None:
             return refusal
         with suppress(NoJournal):  # another settler has just lost it
-            await self._reconcile_now_and_then()
+            await self._reconcile_now_and_then(standing.frozen)
         return await self._planner.plan(view, now, is_open, standing.due) or OK
 
+    async def _recover(self, view: View, now: Now) -> str:
+        # With another gateway there is nothing to recover for, and its debits could come after what is read.
+        return await self._permission.refusal() or await self._recovery.step(view, now)
+
     async def reconcile(self) -> Comparison:
-        """Compares the ledger with the chain, and freezes whoever differs. Raises ChainUnavailable, NoJournal too."""
+        """
+        Compares the ledger with the chain, and freezes whoever differs.
+
+        Raises StoreUnavailable, ChainUnavailable, NoJournal and ForeignLedger.
+        """
         return await self._reconciler.reconcile()
 
-    async def _reconcile_now_and_then(self) -> None:
-        if self._desk.clock.monotonic() >= self._reconcile_at:
-            await self.reconcile()
-            self._reconcile_at = self._desk.clock.monotonic() + self._desk.rules.reconcile_s
+    async def adopt(self) -> Adoption | None:
+        """Takes over another contract's ledger; None when it is this one's. Raises StoreUnavailable and JournalOpen."""
+        return await self._desk.journal.adopt()
+
+    async def _reconcile_now_and_then(self, frozen: list[str]) -> None:
+        now = self._desk.clock.monotonic()
+        if now >= self._reconcile_at:
+            await self._reconciler.reconcile(self._newest)
+            self._reconcile_at, self._look_again_at = now + self._desk.rules.reconcile_s, now
+        elif frozen and now >= self._look_again_at:
+            await self._reconciler.look_again(frozen, self._newest)
+            self._look_again_at = now + LOOK_AGAIN_S

@@ -37,7 +37,7 @@ class StatusBoard:
 
     async def tell(self, state: str, standing: Standing) -> None:
         """Raises StoreUnavailable."""
-        status = Status(state, self._address, int(standing.oldest_s), standing.outstanding, standing.frozen)
+        status = Status(state, self._address, int(standing.oldest_s), standing.outstanding, len(standing.frozen))
         await self._store.set(redis_keys.SETTLER, msgspec.json.encode(status).decode(), LIFE_S)
         if state != self._state:
             level = logging.INFO if state in QUIET else logging.ERROR

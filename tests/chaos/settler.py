@@ -19,6 +19,7 @@ from core.steps import Step
 from core.store import Store, open_store
 from core.wallet import Signer
 from tests.chaos.servers import Servers
+from tests.chaos.troubles import BLOCK_S
 from tests.fakes.chain import CHAIN_ID
 
 PAUSE_S = 0.03
@@ -48,6 +49,7 @@ async def settle(servers: Servers, at: Step) -> None:
         max_fee=100 * 10**9,
         patience_s=PATIENCE_S,
         replay_s=REPLAY_S,
+        block_s=BLOCK_S,
     )
     clock = SystemClock()
     async with (

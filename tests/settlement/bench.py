@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from core.access.tier_cache import TierCache
 from core.bus import Bus, open_bus
 from core.chain.chain import Chain, open_chain
 from core.chain.payment_contract import PaymentContract, call_data
+from core.settlement.journal import Journal, Owner
 from core.settlement.rules import Rules
 from core.settlement.settler import Settler, World
 from core.steps import unwatched
@@ -30,7 +32,7 @@ from tests.fakes.chain import CHAIN_ID, PAYMENT, TREASURY, Reverted, TestChain
 from tests.fakes.clock import FakeClock
 
 GWEI = 10**9
-RULES = Rules(interval_s=0, exposure_tokens=200_000, confirmations=3, max_fee=100 * GWEI)
+RULES = Rules(interval_s=0, exposure_tokens=200_000, confirmations=3, max_fee=100 * GWEI, block_s=0)
 
 
 class Killed(BaseException):
@@ -49,6 +51,31 @@ def killer(name: str, times: int = 1) -> Callable[[str], None]:
             raise Killed
 
     return at
+
+
+class Lagging:
+    """An endpoint of several machines, one of which is behind: `rules` says what it answers, None for what is true."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.rules: dict[str, Callable[..., Any]] = {}  # method → its answer to the parameters
+        self._true = chain.request
+        chain.request = self._request  # type: ignore[method-assign]
+
+    async def _request(self, method: str, *params: Any) -> Any:
+        said = self.rules[method](*params) if method in self.rules else None
+        return await self._true(method, *params) if said is None else said
+
+
+def at_first(times: int, said: Any) -> Callable[..., Any]:
+    """The first so many answers are this one, all others are true."""
+    left = times
+
+    def answer(*_: Any) -> Any:
+        nonlocal left
+        left -= 1
+        return said if left >= 0 else None
+
+    return answer
 
 
 @dataclass
@@ -77,6 +104,10 @@ class Bench:
             clock=self.clock,
         )
         return Settler(world, rules, at)
+
+    def journal(self) -> Journal:
+        """What a settler writes down."""
+        return Journal(self.store, Owner.of(CHAIN_ID, self.contract, self.key.address.lower()))
 
     async def recovered(self, settler: Settler) -> Settler:
         """The same, once it has a journal."""
@@ -171,6 +202,11 @@ class Bench:
         self._rest()
         return int(self.chain.rpc("eth_getTransactionCount", self.key.address, "latest"), 16)
 
+    def head(self) -> int:
+        """The chain's newest block."""
+        self._rest()
+        return int(self.chain.rpc("eth_blockNumber"), 16)
+
     def redis_ms(self) -> int:
         """Redis' own time."""
         seconds, micros = self.redis.time()
@@ -217,6 +253,26 @@ class Bench:
     def drop(self, transaction: str) -> None:
         """The pool forgets a transaction."""
         self.chain.rpc("anvil_dropTransaction", transaction)
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The journal and the credits as they are."""
+        keys: list[str] = [key for what in ("journal", "credit") for key in self._keys(what)]
+        return {key: self.redis.dump(key) for key in keys}  # type: ignore[misc]
+
+    def roll_back(self, snapshot: dict[str, bytes]) -> None:
+        """Redis was restarted, and has them as they were."""
+        self.redis.delete(*self._keys("journal"), *self._keys("credit"))
+        for key, value in snapshot.items():
+            self.redis.restore(key, 0, value)
+        self.restart_redis()
+
+    def _keys(self, what: str) -> list[str]:
+        keys: Any = self.redis.keys(f"{redis_keys.PREFIX}:{what}:*")
+        return list(keys)
+
+    def restart_redis(self) -> None:
+        """As far as the journal can tell."""
+        self.redis.set(redis_keys.JOURNAL_RUN, secrets.token_hex(20))
 
     def lose_journal(self) -> None:
         """Redis forgets it, and nothing else."""
