@@ -64,7 +64,7 @@ class TestTooMuch:
             for _ in range(EVENTS_AT_ONCE + 20):
                 await websocket.send(emitted("inference_cancel", {"request_id": "a"}))
             told = [read(await websocket.recv())[1]["statusCode"] for _ in range(EVENTS_AT_ONCE + 20)]
-            assert told[:EVENTS_AT_ONCE] == [404] * EVENTS_AT_ONCE
+            assert told.count(404) >= EVENTS_AT_ONCE  # which ask Redis first, and may be told after a refusal
             assert 429 in told
             await asyncio.sleep(0.2)
             await websocket.send(emitted("inference_cancel", {"request_id": "a"}))
