@@ -124,6 +124,8 @@ def taken_back(stage: Stage) -> None:
         os.kill(settler.pid, signal.SIGSTOP)
         used = market.nonce()
         market.reorg(1)
+        for waiting in market.waiting():  # else somebody else's come behind these, and the nonces are nobody's
+            market.drop(waiting)
         for _ in range(used - market.nonce()):
             market.foreign()
         market.mine()
