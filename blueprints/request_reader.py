@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Any, ClassVar
 
-from sanic.exceptions import BadRequest, RequestTimeout, SanicException
+from sanic.exceptions import BadRequest, PayloadTooLarge, RequestTimeout, SanicException
 from sanic.http import Http, Stage
 from sanic.http.http1 import HTTP_CONTINUE
 
@@ -35,6 +36,7 @@ class RequestReader(Http):
     HEAD_S: ClassVar[float] = 10.0
     BODY_S: ClassVar[float] = 15.0
     RATE: ClassVar[int] = 32 * 1024
+    LINGER_S: ClassVar[float] = 2.0
 
     # Sanic declares these as what they are at first.
     request: Any
@@ -74,7 +76,24 @@ class RequestReader(Http):
         """The next piece of the body; None at its end. Raises BadRequest, PayloadTooLarge, TooSlow."""
         if self.request_body == CHUNKED and not self.request_bytes_left:
             await self._open_chunk()
-        return await Http.read(self)
+        try:
+            return await Http.read(self)
+        except PayloadTooLarge:
+            if self.stage is Stage.IDLE:  # it was answered so
+                await self._linger()
+            raise
+
+    async def _linger(self) -> None:
+        """
+        Takes what the client still sends, for a moment, or until it is gone.
+
+        A connection that is closed with bytes unread takes the answer back (RFC 9112, 9.6).
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.LINGER_S):
+                while True:
+                    self.recv_buffer.clear()
+                    await self._receive_more()
 
     async def _open_chunk(self) -> None:
         """Reads the line before a chunk; after the last chunk, which is empty, the end of the body (RFC 9112, 7.1)."""

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import socket
+import time
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ DOORS = [NATIVE, CHAT]
 MESSAGE = {"role": "user", "content": "hi"}
 GOOD: dict[str, Any] = {"model": PETALS, "messages": [MESSAGE], "max_tokens": 4}
 MIB = 1024 * 1024
+JSON_TYPE = b"Content-Type: application/json\r\n"
 COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
@@ -213,6 +215,21 @@ class TestBodies:
         answer = call(url, "POST", path, headers=JSON | bearer(token), body=b'"' + b"x" * MIB)
 
         assert_refused(answer, 413, path)
+
+    @pytest.mark.parametrize("path", DOORS)
+    def test_over_the_limit_may_be_sent_to_their_end_before_the_refusal_is_read(
+        self, url: str, token: str, path: str
+    ) -> None:
+        host = url.removeprefix("http://")
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {4 * MIB}\r\n"
+        name, _, port = host.partition(":")
+        with socket.create_connection((name, int(port)), timeout=TIMEOUT_S) as client:
+            client.sendall(head.encode() + JSON_TYPE + b"\r\n" + b"x" * MIB)
+            client.recv(1, socket.MSG_PEEK)  # it is answered
+            time.sleep(0.05)
+            client.sendall(b"x" * 3 * MIB)  # what a close would have answered with a reset
+
+            assert client.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
     @pytest.mark.parametrize("path", DOORS)
     def test_over_the_limit_are_refused_in_chunks_too(self, url: str, token: str, path: str) -> None:
