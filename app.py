@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from logging.config import dictConfig
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from conf.log_config import log_config
@@ -70,6 +71,7 @@ def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_wor
         given = environment()
         settings, keys = Settings.from_env(given), hand_down(given)
         read_catalog(settings)
+        _ensure_charges_can_wait(settings)
         dictConfig(log_config(settings))
         return _run(settings, create_app, None if options.web_only else keys)
     except (InvalidSettings, InvalidCatalog, NoRedis) as problem:
@@ -78,6 +80,21 @@ def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_wor
     except CantListen as problem:
         print(problem, file=sys.stderr)
         return 1
+
+
+def _ensure_charges_can_wait(settings: Settings) -> None:
+    """Without Redis, what was charged waits on the disk. Raises InvalidSettings when it can't."""
+    if settings.inference_payment_address is None:
+        return
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as problem:
+        example = "Example: PLUMISE_DATA_DIR=/var/lib/plumise"
+        raise InvalidSettings(
+            [f"PLUMISE_DATA_DIR: {settings.data_dir} can't be used: {problem.strerror}. {example}"]
+        ) from problem
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

@@ -337,6 +337,22 @@ class TestLoad:
 
 
 class TestTheCommand:
+    def test_refuses_a_folder_in_which_charges_can_not_wait(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        env = {
+            "PLUMISE_DATA_DIR": "file",
+            "REDIS_URL": "redis://127.0.0.1:9",
+            "INFERENCE_PAYMENT_ADDRESS": "0x" + "1" * 40,
+        }
+        server = GatewayServer(tmp_path, env, (str(Path(__file__).parent.parent / "app.py"),))
+
+        server.launch()
+
+        assert server.wait() == EXIT_CODE
+        assert server.log() == (
+            "PLUMISE_DATA_DIR: file can't be used: File exists. Example: PLUMISE_DATA_DIR=/var/lib/plumise\n"
+        )
+
     @pytest.mark.parametrize(
         "program",
         [("app.py",), ("app.py", "--web-only"), ("-m", "workers.background"), ("-m", "workers.settlement")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ EVENTS: dict[str, Any] = {entry["name"]: entry for entry in ABI if entry["type"]
 USER_EVENTS = ("Deposited", "Withdrawn", "TierChanged", "CreditUsed")
 PRO = 1
 
+log = logging.getLogger(__name__)
+
 
 def event_topic(name: str) -> str:
     """The first topic of an event's logs, as hex behind 0x."""
@@ -29,6 +32,10 @@ def event_topic(name: str) -> str:
 
 
 USER_TOPICS = [event_topic(name) for name in USER_EVENTS]
+
+
+class NoContract(ChainUnavailable):
+    """There is nothing at the address that is said to be the payment contract's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Terms:
 
 class PaymentContract:
     """
-    The contract at a lower-case address. Every method raises ChainUnavailable, also without such a contract.
+    The contract at a lower-case address. Every method raises ChainUnavailable; where there is no contract, NoContract.
 
     `at` is the block at which it is asked, by default the newest.
     """
@@ -59,6 +66,7 @@ class PaymentContract:
     def __init__(self, chain: Chain, address: str) -> None:
         self._chain = chain
         self.address = address
+        self._is_missing = False
 
     async def credit(self, user: str, at: int | None = None) -> Credit:
         """Balance and tier of a lower-case address, in one call."""
@@ -88,9 +96,21 @@ class PaymentContract:
         data = call_data(function, *args)
         try:
             answer = await self._chain.eth_call({"to": self.address, "data": data}, at)
+            if not answer:
+                raise self._missing(at)
+            self._is_missing = False
             return decode([output["type"] for output in FUNCTIONS[function]["outputs"]], answer)
         except (CallFailed, DecodingError):
             raise ChainUnavailable from None
+
+    def _missing(self, at: int | None) -> ChainUnavailable:
+        """What an empty answer means: an address without code answers so to everything."""
+        if at is not None:  # maybe it was not there yet
+            return ChainUnavailable()
+        if not self._is_missing:
+            log.error("INFERENCE_PAYMENT_ADDRESS: there is no contract at %s", self.address)
+        self._is_missing = True
+        return NoContract()
 
 
 def call_data(function: str, *args: Any) -> str:

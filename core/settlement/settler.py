@@ -9,7 +9,7 @@ from core.access.tier_cache import TierCache
 from core.chain.account import Account
 from core.chain.chain import Chain, ChainState
 from core.chain.debits import Debits
-from core.chain.payment_contract import PaymentContract
+from core.chain.payment_contract import NoContract, PaymentContract
 from core.clock import Clock
 from core.errors import ChainUnavailable
 from core.settlement.accounts import Accounts, Standing
@@ -28,6 +28,7 @@ from core.store import Store
 from core.wallet import Signer
 
 FOREIGN = "stopped: the ledger is of another contract (`python -m workers.settlement adopt` takes it over)"
+NO_CONTRACT = "no contract"
 LOOK_AGAIN_S = 60.0  # at whoever is frozen, when the first turn after that did not find him well
 STATES = {ChainState.WRONG_CHAIN: "wrong chain", ChainState.UNAVAILABLE: "chain unavailable"}
 
@@ -90,6 +91,8 @@ class Settler:
         await self._chain.check()
         try:
             return await self._settle(standing)
+        except NoContract:
+            return NO_CONTRACT
         except ChainUnavailable:
             return STATES.get(self._chain.state, STATES[ChainState.UNAVAILABLE])
         except ForeignLedger:

@@ -99,6 +99,22 @@ class TestTheContract:
         await bench.settle(settler)
         assert bench.debits(user) == [10]
 
+    async def test_that_is_not_there_is_said_and_costs_no_gas(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench.contract, real = TREASURY, bench.contract
+        settler, count = bench.settler(), bench.chain.rpc("eth_getTransactionCount", bench.key.address, "latest")
+        for _ in range(3):
+            await settler.tick()
+            bench.clock.advance(61)
+            bench.mine(3)
+
+        assert bench.status()["state"] == "no contract"
+        assert bench.chain.rpc("eth_getTransactionCount", bench.key.address, "pending") == count
+        lines = [record.getMessage() for record in caplog.records if "INFERENCE_PAYMENT_ADDRESS" in record.getMessage()]
+        assert lines == [f"INFERENCE_PAYMENT_ADDRESS: there is no contract at {TREASURY}"]
+        bench.contract = real
+
     async def test_that_changes_its_gateway_between_two_looks_costs_no_gas(self, bench: Bench) -> None:
         user = bench.user()
         settler = await bench.recovered(bench.settler())
