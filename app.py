@@ -52,16 +52,11 @@ def build_app(settings: Settings) -> Sanic[Any, Any]:
 def load_web() -> Callable[[Settings], Sanic[Any, Any]]:
     """Loads what web workers need, and main does not; the result builds their application."""
     import_late(*SELDOM_USED)
-    leave_out_key_files()
+    for module, members in KEY_FILES.items():
+        leave_out(module, *members)
     from blueprints.application import build  # noqa: PLC0415 - see above
 
     return build
-
-
-def leave_out_key_files() -> None:
-    """Has eth_account do without its reader of key files; before it is imported."""
-    for module, members in KEY_FILES.items():
-        leave_out(module, *members)
 
 
 def main(argv: list[str], create_app: Callable[[], Sanic[Any, Any]] = create_worker_app) -> int:

@@ -155,8 +155,9 @@ class ProcessManager(WorkerManager):
         """
         deadline = time.monotonic() + self._grace_s
         while any(process.is_alive() for process in self._all()):
-            late = time.monotonic() > deadline
-            if time.monotonic() > deadline + KILL_S:
+            late_s = time.monotonic() - deadline
+            late = late_s > 0
+            if late_s > KILL_S:
                 _kill_fork_server()  # a frozen one can't tell that they are dead
             if late and not self._failed:
                 log.error("some processes did not end in time and are killed")
